@@ -1,0 +1,125 @@
+// Package importrules holds the house to its plan: who imports whom, and where
+// each library is at home.
+package importrules
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "caliperedge"
+
+// allowed are the packages of ours that each package may import. The way is
+// main → edge → pipeline → validate, and main → stream → pipeline: never back.
+var allowed = map[string][]string{
+	"":                      {"edge", "edge/tokenmap", "pipeline", "pipeline/stream", "validate"}, // wires the parts
+	"edge":                  {"edge/tokenmap", "pipeline", "validate"},                            // the request lane
+	"edge/tokenmap":         {},                                                                   // knows nothing of requests
+	"pipeline":              {"validate"},                                                         // only what Parse built can be stored
+	"pipeline/stream":       {"pipeline"},                                                         // implements pipeline.Publisher
+	"pipeline/pipelinetest": {"pipeline"},                                                         // its twin
+	"validate":              {},                                                                   // a function of bytes
+	"internal/fixtures":     {},
+	"internal/importrules":  {},
+	"e2e":                   {},
+	"bench":                 {},                                              // tests only
+	"bench/corpus":          {},                                              // standard library only: everything that sends shares it
+	"bench/corpus/write":    {"bench/corpus"},                                // for senders in other languages
+	"loadtest":              {"bench/corpus", "pipeline", "pipeline/stream"}, // sends, and reads the topics back
+}
+
+// homes are the packages in which a library may be imported.
+var homes = map[string][]string{
+	"github.com/valyala/fasthttp":             {"edge"},                // HTTP
+	"github.com/bytedance/sonic":              {"validate"},            // JSON
+	"github.com/panjf2000/ants":               {"pipeline"},            // workers
+	"github.com/nats-io/nats.go":              {"pipeline/stream", ""}, // JetStream; commands hold its connection
+	"github.com/nats-io/nats-server":          {"pipeline/stream"},
+	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
+	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/stream", "loadtest"},
+	"github.com/HdrHistogram/hdrhistogram-go": {"loadtest"},
+	"github.com/fsnotify/fsnotify":            {"edge/tokenmap", "pipeline/stream"},
+	"filippo.io/age":                          {"edge/tokenmap"},
+	"go.yaml.in/yaml":                         {"edge/tokenmap", ""},
+	"github.com/spf13/pflag":                  {""},
+	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline/stream", ""},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	GoFiles    []string
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,GoFiles", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("package %q has no rule: say in allowed what it may import, and why", name)
+		}
+		for _, imported := range p.Imports {
+			if ours, ok := strings.CutPrefix(imported, module); ok {
+				if ours = strings.TrimPrefix(ours, "/"); known && !slices.Contains(may, ours) {
+					t.Errorf("%q imports %q, which its rule does not allow", name, ours)
+				}
+				continue
+			}
+			if !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") {
+				continue // standard library
+			}
+			at := false
+			for library, in := range homes {
+				if imported == library || strings.HasPrefix(imported, library+"/") {
+					at = true
+					if !slices.Contains(in, name) {
+						t.Errorf("%q imports %s, which is at home in %q", name, imported, in)
+					}
+				}
+			}
+			if !at {
+				t.Errorf("%q imports %s, which has no home in the list", name, imported)
+			}
+		}
+	}
+}
+
+// The server is needed for the embedded default alone: one file imports it.
+func TestServerInOneFile(t *testing.T) {
+	out, err := exec.Command("grep", "-rlF", "--include=*.go", `"github.com/nats-io/nats-server`, "../../pipeline", "../../edge", "../../validate").Output()
+	if err != nil {
+		t.Fatalf("grep: %v", err)
+	}
+	var files []string
+	for _, f := range strings.Fields(string(out)) {
+		if !strings.HasSuffix(f, "_test.go") {
+			files = append(files, f)
+		}
+	}
+	if len(files) != 1 || !strings.HasSuffix(files[0], "pipeline/stream/embedded.go") {
+		t.Errorf("nats-server is imported by %q, want pipeline/stream/embedded.go alone", files)
+	}
+}

@@ -1,0 +1,92 @@
+package pipeline
+
+import (
+	"bytes"
+	"time"
+)
+
+// batch gathers the records of many envelopes for one topic. It is pure state:
+// no lock, no clock, no goroutine. Its topic guards it while it is open, and
+// the worker that publishes it owns it afterwards.
+type batch struct {
+	buf      []byte // records, one a line
+	records  int
+	entries  []entry
+	deadline time.Time // the latest of its envelopes': the others end their wait themselves
+	opened   time.Time // when its first envelope joined
+}
+
+// entry is the part of one envelope in a batch.
+type entry struct {
+	receipt *Receipt
+	end     int // its records end here in buf
+	records int
+}
+
+// join makes the records appended since the last join an entry of r.
+func (b *batch) join(r *Receipt, records int) {
+	if r.deadline.After(b.deadline) {
+		b.deadline = r.deadline
+	}
+	b.records += records
+	b.entries = append(b.entries, entry{receipt: r, end: len(b.buf), records: records})
+}
+
+// reset empties b, its buffer kept for the next batch unless it has grown
+// beyond keep bytes.
+func (b *batch) reset(keep int) {
+	clear(b.entries)
+	if cap(b.buf) > keep {
+		b.buf = nil
+	}
+	*b = batch{buf: b.buf[:0], entries: b.entries[:0]}
+}
+
+// piece is what of a batch goes into one message.
+type piece struct {
+	records []byte
+	count   int
+	entries []entry
+	start   int // where records starts in the batch's buffer
+}
+
+func (b *batch) whole() piece {
+	return piece{records: b.buf, count: b.records, entries: b.entries}
+}
+
+// halve cuts p in two, between envelopes where it holds several, so that an
+// envelope that fits in one message stays in one, else between records. Only a
+// piece of at least two records can be halved.
+//
+// An entry that is cut stands in both halves: its receipt then waits for both.
+func (p piece) halve() (piece, piece) {
+	if len(p.entries) > 1 {
+		return p.halveBetweenEntries()
+	}
+	cut := len(p.records)/2 + bytes.IndexByte(p.records[len(p.records)/2:], '\n') + 1
+	if cut == len(p.records) { // the last record is longer than all before it
+		cut = bytes.LastIndexByte(p.records[:len(p.records)/2], '\n') + 1
+	}
+	e := p.entries[0]
+	first := piece{records: p.records[:cut], start: p.start}
+	first.count = bytes.Count(first.records, []byte{'\n'})
+	second := piece{records: p.records[cut:], start: p.start + cut, count: p.count - first.count}
+	e.receipt.expect(1)
+	first.entries = []entry{{receipt: e.receipt, end: p.start + cut, records: first.count}}
+	second.entries = []entry{{receipt: e.receipt, end: e.end, records: second.count}}
+	return first, second
+}
+
+func (p piece) halveBetweenEntries() (piece, piece) {
+	middle := p.start + len(p.records)/2
+	i, count := 0, 0
+	for ; i < len(p.entries)-1; i++ {
+		if i > 0 && p.entries[i].end > middle {
+			break
+		}
+		count += p.entries[i].records
+	}
+	cut := p.entries[i-1].end
+	return piece{records: p.records[:cut-p.start], count: count, entries: p.entries[:i], start: p.start},
+		piece{records: p.records[cut-p.start:], count: p.count - count, entries: p.entries[i:], start: cut}
+}

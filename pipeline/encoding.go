@@ -1,0 +1,57 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// encoder packs the records of a message. One belongs to each batch being
+// published, so it needs no lock.
+type encoder struct {
+	encoding string
+	zstd     *zstd.Encoder
+	buf      []byte
+}
+
+func checkEncoding(encoding string) error {
+	switch encoding {
+	case EncodingNone, EncodingSnappy, EncodingZstd:
+		return nil
+	}
+	return fmt.Errorf("pipeline: unknown content encoding %q, expected \"\", %q or %q", encoding, EncodingSnappy, EncodingZstd)
+}
+
+func newEncoder(encoding string) (*encoder, error) {
+	e := &encoder{encoding: encoding}
+	if encoding == EncodingZstd {
+		var err error
+		e.zstd, err = zstd.NewWriter(nil,
+			zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithSingleSegment(true)) // so that the frame carries its content size
+		if err != nil {
+			return nil, fmt.Errorf("pipeline: zstd encoder: %w", err)
+		}
+	}
+	return e, nil
+}
+
+// encode packs records and returns what to send and its Content-Encoding:
+// records themselves where packing does not make them smaller. The result is
+// valid until the next encode.
+func (e *encoder) encode(records []byte) ([]byte, string) {
+	switch e.encoding {
+	case EncodingSnappy:
+		e.buf = s2.EncodeSnappy(e.buf[:cap(e.buf)], records)
+	case EncodingZstd:
+		e.buf = e.zstd.EncodeAll(records, e.buf[:0])
+	default:
+		return records, EncodingNone
+	}
+	if len(e.buf) >= len(records) {
+		return records, EncodingNone
+	}
+	return e.buf, e.encoding
+}

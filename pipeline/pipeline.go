@@ -1,0 +1,446 @@
+// Package pipeline takes validated envelopes and has their records stored
+// durably, many envelopes at a time.
+//
+//	Route ──▶ Submit ──▶ open batch of each topic      request lane: the caller's goroutine
+//	                       │  a publish slot is free │ the batch is full │ drain
+//	                       ▼
+//	                     run ──▶ Publisher.Publish     batch lane: ants workers
+//	                       │
+//	Wait ◀───────────── settle
+//
+// The two lanes meet at Submit (down) and at the Receipt (up), nowhere else.
+// What the package promises:
+//
+//   - Wait returns nil only after the store has acknowledged every record of
+//     the envelope.
+//   - An envelope is admitted whole or refused whole: Submit takes the bytes of
+//     all its records from the budget before it appends the first.
+//   - Every admitted record is settled exactly once, also when a worker panics,
+//     and by the deadline given to Submit.
+//   - Memory in flight is bounded by the budget.
+//   - After Drain has begun nothing is admitted, and everything admitted before
+//     gets its answer.
+//   - The bytes of a request are not read after Submit has returned, nor those
+//     of a batch after its last record was settled.
+package pipeline
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"caliperedge/validate"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/panjf2000/ants/v2"
+)
+
+// Errors of Submit and Wait, beside ErrStoreFull and ErrRefused.
+var (
+	// ErrBusy: the budget has no room for the envelope. Nothing was admitted.
+	ErrBusy = errors.New("pipeline: too much in flight")
+	// ErrUnavailable: the store is known to be away. Nothing was stored.
+	ErrUnavailable = errors.New("pipeline: store is unavailable")
+	// ErrUnacknowledged: the store did not acknowledge in time. Records of the
+	// envelope may be stored all the same.
+	ErrUnacknowledged = errors.New("pipeline: not acknowledged in time")
+	// ErrClosed: Drain has begun.
+	ErrClosed = errors.New("pipeline: draining")
+)
+
+// TooLargeError says which limit the records of an envelope exceed (contract,
+// check 13).
+type TooLargeError struct {
+	// Index is the item of data whose record exceeds Limit, or -1 where all
+	// records together do.
+	Index int
+	// Limit is in bytes.
+	Limit int64
+}
+
+func (e *TooLargeError) Error() string {
+	if e.Index < 0 {
+		return fmt.Sprintf("pipeline: records of the envelope exceed %d bytes", e.Limit)
+	}
+	return fmt.Sprintf("pipeline: record of item %d exceeds %d bytes", e.Index, e.Limit)
+}
+
+// Limits of the message format (contract, section 4).
+const (
+	// MaxRecordBytes is the size a record may have, without its line break.
+	// It leaves room for the headers in a message of 1 MiB.
+	MaxRecordBytes = 1_000_000
+	// MaxMessageBytes is the size a message may have as sent, headers included.
+	MaxMessageBytes = 1 << 20
+	// MaxBatchRecords is how many records a message may hold.
+	MaxBatchRecords = 10_000
+	// MaxBatchBytes is the size a message may have unpacked.
+	MaxBatchBytes = 8 << 20
+	// HeaderRoomBytes is room enough for the headers of a message, which take
+	// about 250 bytes with the longest ID in use.
+	HeaderRoomBytes = 1 << 10
+)
+
+// Config bounds what a Pipeline may hold and how long it may take. The zero
+// value of every field but Topics is ready to use.
+type Config struct {
+	// Topics is the closed set of topics, TopicStandard and TopicEntities among
+	// them, at most MaxTopics.
+	Topics []string
+	// BudgetBytes bounds the bytes in flight: bodies and records. Zero means
+	// DefaultBudgetBytes.
+	BudgetBytes int64
+	// MaxEnvelopeBytes bounds all records of one envelope together. Zero means
+	// DefaultMaxEnvelopeBytes.
+	MaxEnvelopeBytes int64
+	// MaxBatchBytes seals a batch at so many bytes, unpacked. At most the
+	// constant MaxBatchBytes; zero means DefaultMaxBatchBytes.
+	MaxBatchBytes int
+	// MaxBatchRecords seals a batch at so many records. At most the constant
+	// MaxBatchRecords, which zero means too.
+	MaxBatchRecords int
+	// MaxMessageBytes is how large a message body may be as sent. A batch that
+	// is larger once packed is halved. Zero means MaxMessageBytes less
+	// HeaderRoomBytes; at least MaxRecordBytes and a line break.
+	MaxMessageBytes int
+	// Encoding is the Content-Encoding of messages: EncodingNone,
+	// EncodingSnappy or EncodingZstd.
+	Encoding string
+	// PublishesPerTopic is how many publishes of one topic may be under way at
+	// once. Zero means 1: the next batch gathers while one is being synced.
+	PublishesPerTopic int
+	// AttemptTimeout bounds one attempt to publish. Zero means 1.5 s. It must
+	// be well below the streams' duplicate window of 2 minutes, in which a
+	// repetition is recognised.
+	AttemptTimeout time.Duration
+	// PublishTimeout bounds a publish with its repetitions. Zero means 4 s.
+	PublishTimeout time.Duration
+	// ProbeInterval is the time between probes of a store that failed. Zero
+	// means 1 s.
+	ProbeInterval time.Duration
+	// Metrics takes the numbers. Nil means a set of the pipeline's own.
+	Metrics *metrics.Set
+}
+
+// Defaults of Config.
+const (
+	DefaultBudgetBytes      = 256 << 20
+	DefaultMaxEnvelopeBytes = 16 << 20
+	DefaultMaxBatchBytes    = 4 << 20
+)
+
+func (c Config) withDefaults() Config {
+	c.BudgetBytes = either(c.BudgetBytes, DefaultBudgetBytes)
+	c.MaxEnvelopeBytes = either(c.MaxEnvelopeBytes, DefaultMaxEnvelopeBytes)
+	c.MaxBatchBytes = either(c.MaxBatchBytes, DefaultMaxBatchBytes)
+	c.MaxBatchRecords = either(c.MaxBatchRecords, MaxBatchRecords)
+	c.MaxMessageBytes = either(c.MaxMessageBytes, MaxMessageBytes-HeaderRoomBytes)
+	c.PublishesPerTopic = either(c.PublishesPerTopic, 1)
+	c.AttemptTimeout = either(c.AttemptTimeout, 1500*time.Millisecond)
+	c.PublishTimeout = either(c.PublishTimeout, 4*time.Second)
+	c.ProbeInterval = either(c.ProbeInterval, time.Second)
+	if c.Metrics == nil {
+		c.Metrics = metrics.NewSet()
+	}
+	return c
+}
+
+func either[T int | int64 | time.Duration](v, otherwise T) T {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+func (c Config) check() error {
+	var errs []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("pipeline: "+format, args...))
+		}
+	}
+	fault(len(c.Topics) > MaxTopics, "%d topics, at most %d can be told apart", len(c.Topics), MaxTopics)
+	fault(c.MaxBatchBytes < 1 || c.MaxBatchBytes > MaxBatchBytes, "batch of %d bytes, expected 1 to %d", c.MaxBatchBytes, MaxBatchBytes)
+	fault(c.MaxBatchRecords < 1 || c.MaxBatchRecords > MaxBatchRecords, "batch of %d records, expected 1 to %d", c.MaxBatchRecords, MaxBatchRecords)
+	fault(c.MaxMessageBytes <= MaxRecordBytes, "message of %d bytes, a record may have %d and a line break", c.MaxMessageBytes, MaxRecordBytes)
+	fault(c.BudgetBytes < c.MaxEnvelopeBytes, "budget of %d bytes is below the %d bytes that the records of one envelope may have", c.BudgetBytes, c.MaxEnvelopeBytes)
+	fault(c.PublishesPerTopic < 1, "%d publishes per topic, expected at least 1", c.PublishesPerTopic)
+	fault(c.AttemptTimeout > c.PublishTimeout, "attempt timeout %v is above the publish timeout %v", c.AttemptTimeout, c.PublishTimeout)
+	errs = append(errs, checkEncoding(c.Encoding))
+	return errors.Join(errs...)
+}
+
+// Pipeline is the way of envelopes into the store. All methods may be called
+// concurrently.
+type Pipeline struct {
+	cfg       Config
+	log       *slog.Logger
+	publisher Publisher
+	router    router
+	topics    []*topic
+	budget    *Budget
+	metrics   *pipelineMetrics
+
+	pool     *ants.PoolWithFuncGeneric[*topic]
+	workers  sync.WaitGroup
+	receipts sync.Pool
+	batches  sync.Pool
+	encoders sync.Pool
+
+	idPrefix string
+	ids      atomic.Uint64
+
+	publishing atomic.Int64 // attempts under way
+
+	failing atomic.Bool   // a publish failed, and no probe has succeeded since
+	opened  atomic.Uint64 // counts the probes that succeeded: after each the store may be another opening
+	failed  chan struct{} // wakes the prober
+	prober  sync.WaitGroup
+	quit    context.CancelFunc // ends the prober
+	idle    chan struct{}      // closed when everything is settled after a drain
+
+	drain    sync.RWMutex // held for reading while an envelope joins its topics
+	draining bool
+}
+
+// New returns a Pipeline that stores through publisher. It is to be ended by
+// Drain.
+func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	router, err := newRouter(cfg.Topics)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pipeline{
+		cfg: cfg, log: log, publisher: publisher, router: router,
+		budget: NewBudget(cfg.BudgetBytes),
+		failed: make(chan struct{}, 1),
+		idle:   make(chan struct{}),
+	}
+	var instance [8]byte
+	rand.Read(instance[:]) // never fails
+	p.idPrefix = hex.EncodeToString(instance[:]) + "-"
+	for place, name := range cfg.Topics {
+		p.topics = append(p.topics, &topic{p: p, name: name, place: place})
+	}
+	p.receipts.New = func() any {
+		return &Receipt{p: p, done: make(chan struct{}, 1), share: make([]topicShare, len(p.topics))}
+	}
+	p.batches.New = func() any { return new(batch) }
+	if _, err := newEncoder(cfg.Encoding); err != nil {
+		return nil, err
+	}
+	p.encoders.New = func() any {
+		e, _ := newEncoder(cfg.Encoding) // tried above
+		return e
+	}
+	// Twice as many places as publishes: a worker that has left its topic may
+	// not have returned to the pool when its successor starts.
+	p.pool, err = ants.NewPoolWithFuncGeneric(2*len(p.topics)*cfg.PublishesPerTopic, (*topic).run)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline: worker pool: %w", err)
+	}
+	p.metrics = newPipelineMetrics(cfg.Metrics, p)
+	var ctx context.Context
+	ctx, p.quit = context.WithCancel(context.Background())
+	p.prober.Go(func() { p.probe(ctx) })
+	return p, nil
+}
+
+// Budget is what bodies are reserved from before they are buffered.
+func (p *Pipeline) Budget() *Budget { return p.budget }
+
+// Topics returns the names of the topics, each at its place. The slice is the
+// pipeline's own.
+func (p *Pipeline) Topics() []string { return p.cfg.Topics }
+
+// Ready returns nil when a Submit has a chance: ErrClosed while draining,
+// ErrUnavailable while the store is known to be away.
+func (p *Pipeline) Ready() error {
+	p.drain.RLock()
+	defer p.drain.RUnlock()
+	return p.readyLocked()
+}
+
+func (p *Pipeline) readyLocked() error {
+	switch {
+	case p.draining:
+		return ErrClosed
+	case p.failing.Load():
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// Route decides which topics take the items of env, and how large their
+// records are, for the tool of that name (1 to 64 of A-Z a-z 0-9 _ -) and an
+// envelope received at that time. Nothing is copied and nothing is stored.
+//
+// The error is a *TooLargeError (check 13). The Receipt reads env until Submit
+// has returned; it is to be released.
+func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time) (*Receipt, error) {
+	r := p.receipts.Get().(*Receipt)
+	r.env = env
+	r.head = newRecordHead(env, tool, received)
+	r.routes = r.routes[:0]
+	r.bytes = 0
+	clear(r.share)
+	items := env.Items()
+	for i := range items {
+		set := p.router.route(&items[i])
+		r.routes = append(r.routes, set)
+		for place := range set.All {
+			n := recordBytes(&r.head, &items[i], p.topics[place].name)
+			if n-len("\n") > MaxRecordBytes {
+				r.Release()
+				return nil, &TooLargeError{Index: i, Limit: MaxRecordBytes}
+			}
+			r.share[place].bytes += n
+			r.share[place].records++
+			r.bytes += int64(n)
+		}
+	}
+	if r.bytes > p.cfg.MaxEnvelopeBytes {
+		r.Release()
+		return nil, &TooLargeError{Index: -1, Limit: p.cfg.MaxEnvelopeBytes}
+	}
+	return r, nil
+}
+
+// Submit hands the records of r in, to be settled by deadline. Without an
+// error all of them are admitted, and Wait tells what became of them. With
+// ErrBusy, ErrUnavailable or ErrClosed none is; a deadline too near to publish
+// anything before it is ErrUnavailable as well.
+//
+// Submit copies what it needs: the envelope of r and the body that it lies in
+// are free once it has returned. It blocks no longer than copying takes.
+func (p *Pipeline) Submit(r *Receipt, deadline time.Time) error {
+	p.drain.RLock()
+	defer p.drain.RUnlock()
+	if err := p.readyLocked(); err != nil {
+		return err
+	}
+	if time.Until(deadline) < answerMargin+minAttempt {
+		return ErrUnavailable
+	}
+	r.held = int64(len(r.routes)) * int64(unsafe.Sizeof(TopicSet(0)))
+	if !p.budget.Reserve(r.bytes + r.held) {
+		return ErrBusy
+	}
+	r.deadline = deadline
+	r.submitted = true
+	r.expect(1) // Submit itself, so that nothing settles before all has joined
+	for place := range r.share {
+		if r.share[place].records > 0 {
+			p.topics[place].submit(r)
+		}
+	}
+	r.finish()
+	return nil
+}
+
+// start sends a worker to t. The caller holds t.mu and has counted the worker.
+func (p *Pipeline) start(t *topic) {
+	p.workers.Add(1)
+	if err := p.pool.Invoke(t); err != nil {
+		go t.run() // what was admitted must be settled, with or without a pool
+	}
+}
+
+func (p *Pipeline) newBatch() *batch {
+	b := p.batches.Get().(*batch)
+	b.opened = time.Now()
+	return b
+}
+
+func (p *Pipeline) freeBatch(b *batch) {
+	b.reset(2 * p.cfg.MaxBatchBytes)
+	p.batches.Put(b)
+}
+
+// nextID returns a message ID that no other message of any edge has.
+func (p *Pipeline) nextID() string {
+	return p.idPrefix + strconv.FormatUint(p.ids.Add(1), 36)
+}
+
+// trip makes further batches fail at once until a probe succeeds.
+func (p *Pipeline) trip(topic string, cause error) {
+	p.log.Error("a batch was not acknowledged; refusing events until the store answers a probe",
+		"topic", topic, "error", cause)
+	if p.failing.Swap(true) {
+		return
+	}
+	p.metrics.trips.Inc()
+	select {
+	case p.failed <- struct{}{}:
+	default: // the prober has not taken the last wake-up yet, and will look again
+	}
+}
+
+// probe tries to get a failed store back, until ctx ends.
+func (p *Pipeline) probe(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.failed:
+		}
+		for p.failing.Load() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(p.cfg.ProbeInterval):
+			}
+			p.metrics.probes.Inc()
+			limited, cancel := context.WithTimeout(ctx, probeTimeout)
+			err := p.publisher.Probe(limited)
+			cancel()
+			if err != nil {
+				p.log.Error("the store does not answer", "error", err)
+				continue
+			}
+			p.opened.Add(1)
+			p.failing.Store(false)
+			p.log.Info("the store answers again; the next batch decides")
+		}
+	}
+}
+
+// probeTimeout is generous: a store of many gigabytes takes its time to open.
+const probeTimeout = time.Minute
+
+// Drain admits nothing more, waits until everything admitted is settled, and
+// ends the pipeline. It returns an error where that takes longer than ctx; the
+// workers go on then. It may be called again, to wait again.
+func (p *Pipeline) Drain(ctx context.Context) error {
+	p.drain.Lock()
+	first := !p.draining
+	p.draining = true
+	p.drain.Unlock()
+	if first {
+		p.quit()
+		go func() {
+			p.workers.Wait()
+			p.prober.Wait()
+			p.pool.Release()
+			close(p.idle)
+		}()
+	}
+	select {
+	case <-p.idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("pipeline: %d bytes are still in flight: %w", p.budget.Used(), ctx.Err())
+	}
+}

@@ -1,0 +1,160 @@
+package pipeline
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"caliperedge/validate"
+)
+
+// Receipt follows one envelope through the pipeline: Route decides where its
+// items go and how large their records are, Submit hands them in, Wait blocks
+// until every record is settled, Parts tells where they are.
+//
+// A Receipt belongs to the goroutine that got it from Route until Release.
+type Receipt struct {
+	p        *Pipeline
+	env      *validate.Envelope
+	head     recordHead
+	routes   []TopicSet
+	share    []topicShare // by place of the topic
+	bytes    int64        // of all records
+	held     int64        // taken from the budget for routes
+	deadline time.Time
+
+	submitted bool
+	settled   bool          // the token of done was taken
+	pending   atomic.Int32  // settlements to come, and one for Submit itself
+	done      chan struct{} // gets a token when pending reaches zero
+	timer     *time.Timer
+
+	mu    sync.Mutex // guards what workers write
+	parts []Part
+	err   error
+}
+
+// topicShare is what of an envelope goes to one topic.
+type topicShare struct {
+	bytes   int
+	records int
+}
+
+// Part is one message that holds records of the envelope.
+type Part struct {
+	// Topic is the topic's name.
+	Topic string
+	// Sequence is the message's sequence number in the topic's stream.
+	Sequence uint64
+	// Level is what the acknowledgement survives.
+	Level Level
+
+	place int
+}
+
+// Routes returns for each item of data, in order, the topics that take it. The
+// slice is valid until Release.
+func (r *Receipt) Routes() []TopicSet { return r.routes }
+
+// Parts returns where the records are, ordered by topic and sequence, after a
+// Wait without an error. The slice is valid until Release.
+func (r *Receipt) Parts() []Part { return r.parts }
+
+// Level returns the weakest level of the parts: what all of the envelope
+// survives.
+func (r *Receipt) Level() Level {
+	level := r.parts[0].Level
+	for _, p := range r.parts {
+		if p.Level == LevelStored {
+			level = LevelStored
+		}
+	}
+	return level
+}
+
+// Wait blocks until every record is settled, at the latest until the deadline
+// given to Submit, and returns nil if all of them are stored. Otherwise
+// nothing of the envelope may be reported as accepted. ErrUnacknowledged means
+// that nobody knows of at least one message whether it is stored;
+// ErrStoreFull, ErrRefused and ErrUnavailable that at least one is not. Others
+// of an envelope that needed several messages may be stored whatever the
+// error.
+func (r *Receipt) Wait() error {
+	if r.timer == nil {
+		r.timer = time.NewTimer(time.Until(r.deadline))
+	} else {
+		r.timer.Reset(time.Until(r.deadline))
+	}
+	select {
+	case <-r.done:
+		r.timer.Stop()
+		r.settled = true
+		sortParts(r.parts)
+		return r.err
+	case <-r.timer.C:
+		r.p.metrics.late.Inc()
+		return ErrUnacknowledged
+	}
+}
+
+// Release gives r back. Nothing of it may be used afterwards. A receipt whose
+// settlement nobody saw, because Wait met its deadline, is left to its workers:
+// reused, it would hand a late settlement to another envelope.
+func (r *Receipt) Release() {
+	if r.submitted && !r.settled {
+		return
+	}
+	r.submitted, r.settled = false, false
+	r.env, r.err = nil, nil
+	r.head = recordHead{}
+	r.parts = r.parts[:0]
+	if cap(r.routes) > maxPooledRoutes {
+		r.routes = nil
+	}
+	r.p.receipts.Put(r)
+}
+
+// maxPooledRoutes bounds what a pooled receipt keeps.
+const maxPooledRoutes = 4096
+
+// expect announces n further settlements.
+func (r *Receipt) expect(n int32) { r.pending.Add(n) }
+
+// settle ends one expectation: with the part that is stored, or with err.
+func (r *Receipt) settle(part Part, err error) {
+	r.mu.Lock()
+	if err == nil {
+		r.parts = append(r.parts, part)
+	} else if r.err == nil {
+		r.err = err
+	}
+	r.mu.Unlock()
+	r.finish()
+}
+
+// finish ends an expectation that brought no part.
+func (r *Receipt) finish() {
+	switch n := r.pending.Add(-1); {
+	case n == 0:
+		r.p.budget.Release(r.held)
+		r.done <- struct{}{}
+	case n < 0:
+		panic("pipeline: receipt settled twice")
+	}
+}
+
+// sortParts orders a handful of parts without allocating.
+func sortParts(parts []Part) {
+	for i := 1; i < len(parts); i++ {
+		for j := i; j > 0 && before(&parts[j], &parts[j-1]); j-- {
+			parts[j], parts[j-1] = parts[j-1], parts[j]
+		}
+	}
+}
+
+func before(a, b *Part) bool {
+	if a.place != b.place {
+		return a.place < b.place
+	}
+	return a.Sequence < b.Sequence
+}

@@ -1,0 +1,238 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// topic gathers records for one stream. Whatever gathered while its last
+// publish was under way leaves as the next batch (natural group commit): the
+// slower the store, the larger the batches, and no timer in between.
+type topic struct {
+	p     *Pipeline
+	name  string
+	place int
+
+	mu       sync.Mutex
+	open     *batch   // gathers; nil or with at least one record
+	full     []*batch // sealed because they were full, oldest first
+	inFlight int      // workers at this topic
+}
+
+// submit adds the records of r for this topic to the open batch, which is
+// sealed first where they do not fit, and sees to it that a worker comes.
+func (t *topic) submit(r *Receipt) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gatherLocked(r)
+	if t.inFlight < t.p.cfg.PublishesPerTopic {
+		t.inFlight++
+		t.p.start(t)
+	}
+}
+
+func (t *topic) gatherLocked(r *Receipt) {
+	share := r.share[t.place]
+	if !t.roomLocked(share.bytes, share.records) {
+		t.sealLocked(r, 0)
+	}
+	// An envelope that is larger than a batch is the only one to be cut.
+	whole := t.roomLocked(share.bytes, share.records)
+	records := 0
+	items := r.env.Items()
+	for i, set := range r.routes {
+		if set&(1<<t.place) == 0 {
+			continue
+		}
+		if !whole && !t.roomLocked(recordBytes(&r.head, &items[i], t.name), records+1) {
+			t.sealLocked(r, records)
+			records = 0
+		}
+		if t.open == nil {
+			t.open = t.p.newBatch()
+		}
+		t.open.buf = appendRecord(t.open.buf, &r.head, &items[i], t.name)
+		records++
+	}
+	t.joinLocked(r, records)
+}
+
+// roomLocked reports whether the open batch takes so much more. An empty one
+// takes any single record.
+func (t *topic) roomLocked(bytes, records int) bool {
+	have, joined := 0, 0
+	if t.open != nil {
+		have, joined = len(t.open.buf), t.open.records
+	}
+	return have+bytes <= t.p.cfg.MaxBatchBytes && joined+records <= t.p.cfg.MaxBatchRecords
+}
+
+// joinLocked makes the records appended last an entry of r.
+func (t *topic) joinLocked(r *Receipt, records int) {
+	if records > 0 {
+		r.expect(1)
+		t.open.join(r, records)
+	}
+}
+
+// sealLocked closes the open batch, the last records of it being r's; it
+// leaves when a publish slot is free.
+func (t *topic) sealLocked(r *Receipt, records int) {
+	t.joinLocked(r, records)
+	if t.open != nil {
+		t.full = append(t.full, t.open)
+		t.open = nil
+	}
+}
+
+// next returns the batch to publish now: the oldest full one, else the open
+// one. Where there is none it returns nil, and the calling worker is done with
+// this topic.
+func (t *topic) next() *batch {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case len(t.full) > 0:
+		b := t.full[0]
+		t.full = t.full[1:]
+		return b
+	case t.open != nil:
+		b := t.open
+		t.open = nil
+		return b
+	}
+	t.inFlight--
+	return nil
+}
+
+// run is what a worker does: it publishes batches of t until there are none.
+func (t *topic) run() {
+	defer t.p.workers.Done()
+	for b := t.next(); b != nil; b = t.next() {
+		t.publish(b)
+	}
+}
+
+// publish stores b and settles every entry of it exactly once, whatever
+// happens. A batch too large for one message, once packed, is halved.
+func (t *topic) publish(b *batch) {
+	enc := t.p.encoders.Get().(*encoder)
+	todo := []piece{b.whole()}
+	finished := false
+	defer func() {
+		cause := recover()
+		if finished {
+			t.p.encoders.Put(enc)
+			t.p.freeBatch(b)
+			return
+		}
+		// enc and b may be in any state: they are left to the garbage collector.
+		t.p.metrics.panics.Inc()
+		err := fmt.Errorf("%w: a worker panicked: %v", ErrUnacknowledged, cause)
+		t.p.trip(t.name, err)
+		for i := range todo {
+			t.settle(&todo[i], Part{}, err)
+		}
+	}()
+	t.p.metrics.sealed(b)
+	for len(todo) > 0 {
+		last := len(todo) - 1
+		body, encoding := enc.encode(todo[last].records)
+		if len(body) > t.p.cfg.MaxMessageBytes && todo[last].count > 1 {
+			first, second := todo[last].halve()
+			todo = append(todo[:last], second, first)
+			continue
+		}
+		ack, err := t.store(&todo[last], body, encoding, b.deadline.Add(-answerMargin))
+		part := Part{Topic: t.name, Sequence: ack.Sequence, Level: ack.Level, place: t.place}
+		t.settle(&todo[last], part, err)
+		todo = todo[:last]
+	}
+	finished = true
+}
+
+// settle tells every entry of p what became of it.
+func (t *topic) settle(p *piece, part Part, err error) {
+	n := len(p.records)
+	p.records = nil // before anything that could panic: nothing is given back twice
+	t.p.budget.Release(int64(n))
+	for len(p.entries) > 0 {
+		e := p.entries[0]
+		p.entries = p.entries[1:]
+		e.receipt.settle(part, err)
+	}
+}
+
+// store publishes one message, again and again under the same ID until the
+// outcome is known or the time is up.
+func (t *topic) store(p *piece, body []byte, encoding string, deadline time.Time) (Ack, error) {
+	if t.p.failing.Load() {
+		return Ack{}, ErrUnavailable // certainly not stored: nothing was sent
+	}
+	start, opened := time.Now(), t.p.opened.Load()
+	if limit := start.Add(t.p.cfg.PublishTimeout); limit.Before(deadline) {
+		deadline = limit
+	}
+	if !start.Before(deadline) {
+		t.p.metrics.expired.Inc()
+		return Ack{}, ErrUnavailable
+	}
+	m := Message{Topic: t.name, ID: t.p.nextID(), Encoding: encoding, Records: p.count, Bytes: len(p.records), Body: body}
+	for attempts := 1; ; attempts++ {
+		ack, err := t.attempt(&m, deadline)
+		if err == nil && ack.Duplicate && t.p.opened.Load() != opened {
+			// The store was opened anew since the first attempt, and knows its
+			// message from a file that may never have been synced.
+			err = fmt.Errorf("%w: recognised only after the store was reopened", ErrUnacknowledged)
+			t.p.metrics.failures.Inc()
+			return Ack{}, err
+		}
+		if err == nil {
+			t.p.metrics.published(start, &m)
+			return ack, nil
+		}
+		t.p.metrics.failures.Inc()
+		if errors.Is(err, ErrStoreFull) || errors.Is(err, ErrRefused) {
+			t.p.log.Error("a batch was not stored", "topic", t.name, "records", m.Records, "error", err)
+			if attempts > 1 { // an attempt before this one may have stored it
+				err = fmt.Errorf("%w: %v", ErrUnacknowledged, err)
+			}
+			return Ack{}, err
+		}
+		if time.Until(deadline) < minAttempt {
+			err = fmt.Errorf("%w: %w", ErrUnacknowledged, err)
+			// A store that had less than one attempt's time is slow at most.
+			if time.Since(start) >= t.p.cfg.AttemptTimeout {
+				t.p.trip(t.name, err)
+			}
+			return Ack{}, err
+		}
+		t.p.metrics.repeats.Inc()
+		time.Sleep(attemptPause)
+	}
+}
+
+// attempt publishes m once.
+func (t *topic) attempt(m *Message, deadline time.Time) (Ack, error) {
+	if limit := time.Now().Add(t.p.cfg.AttemptTimeout); limit.Before(deadline) {
+		deadline = limit
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	t.p.publishing.Add(1)
+	defer t.p.publishing.Add(-1)
+	return t.p.publisher.Publish(ctx, m)
+}
+
+const (
+	// answerMargin is kept free between the end of the last attempt and the
+	// deadline of the request, so that its answer is in time.
+	answerMargin = 200 * time.Millisecond
+	// minAttempt is the least time an attempt is worth beginning with.
+	minAttempt = 50 * time.Millisecond
+	// attemptPause keeps an attempt that fails at once from spinning.
+	attemptPause = 20 * time.Millisecond
+)

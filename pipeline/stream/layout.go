@@ -1,0 +1,292 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// duplicateWindow is how long a stream remembers a Nats-Msg-Id (contract
+// section 4). A repetition of an unclear publish comes within seconds.
+const duplicateWindow = 2 * time.Minute
+
+// maxNameBytes keeps stream and file names short on every file system.
+const maxNameBytes = 32
+
+// Topic describes one topic and with it one stream.
+type Topic struct {
+	// Name is 1 to 32 of A-Z a-z 0-9 _ -.
+	Name string
+	// MaxAge is how long a message is kept. It must be positive: topics are
+	// transport, not archive.
+	MaxAge time.Duration
+	// MaxBytes is the most the stream may hold, as JetStream counts it (about
+	// 30 bytes, subject and headers on top of each body). It must be positive.
+	MaxBytes int64
+	// DiscardOld makes a full topic drop its oldest messages. Otherwise a full
+	// topic refuses new ones.
+	DiscardOld bool
+}
+
+// Layout is the closed set of topics and how their streams are named. It is a
+// value; nothing in this package changes one.
+type Layout struct {
+	// Prefix begins every stream and subject name, so that several instances
+	// can share a cluster. Same alphabet as a topic's name.
+	Prefix string
+	// Replicas is the number of copies of each stream, 1 to 5. Zero means 1.
+	// The embedded server has no peers and always keeps 1.
+	Replicas int
+	// Topics are the topics, each name once.
+	Topics []Topic
+}
+
+// Stream returns the name of the stream that holds topic.
+func (l Layout) Stream(topic string) string { return l.Prefix + "-" + topic }
+
+// Subject returns the subject on which topic is published.
+func (l Layout) Subject(topic string) string { return l.Prefix + "." + topic }
+
+// Check returns all faults of l, joined, or nil.
+func (l Layout) Check() error {
+	var errs []error
+	if err := checkName("prefix", l.Prefix); err != nil {
+		errs = append(errs, err)
+	}
+	if l.Replicas < 0 || l.Replicas > 5 {
+		errs = append(errs, fmt.Errorf("stream: replicas %d, want 1 to 5", l.Replicas))
+	}
+	if len(l.Topics) == 0 {
+		errs = append(errs, errors.New("stream: layout without a topic"))
+	}
+	seen := make(map[string]bool, len(l.Topics))
+	for _, t := range l.Topics {
+		if err := checkName("topic", t.Name); err != nil {
+			errs = append(errs, err)
+		}
+		if seen[t.Name] {
+			errs = append(errs, fmt.Errorf("stream: topic %q occurs twice", t.Name))
+		}
+		seen[t.Name] = true
+		if t.MaxAge <= 0 {
+			errs = append(errs, fmt.Errorf("stream: topic %q: maximum age %v, want more than 0", t.Name, t.MaxAge))
+		}
+		if t.MaxBytes <= 0 {
+			errs = append(errs, fmt.Errorf("stream: topic %q: byte limit %d, want more than 0", t.Name, t.MaxBytes))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkName reports whether name is 1 to 32 of A-Z a-z 0-9 _ -, which is safe
+// as token of a subject, as stream or consumer name and as folder name.
+func checkName(what, name string) error {
+	ok := len(name) >= 1 && len(name) <= maxNameBytes
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	}
+	if !ok {
+		return fmt.Errorf("stream: %s %q, want 1 to %d of A-Z a-z 0-9 _ -", what, name, maxNameBytes)
+	}
+	return nil
+}
+
+// config is what the stream of t has to be.
+func (l Layout) config(t Topic) jetstream.StreamConfig {
+	c := jetstream.StreamConfig{
+		Name:              l.Stream(t.Name),
+		Description:       "Caliper topic " + t.Name,
+		Subjects:          []string{l.Subject(t.Name), l.Subject(t.Name) + ".>"},
+		Storage:           jetstream.FileStorage,
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardNew,
+		MaxAge:            t.MaxAge,
+		MaxBytes:          t.MaxBytes,
+		MaxMsgs:           -1,
+		MaxMsgsPerSubject: -1,
+		MaxMsgSize:        -1,
+		Duplicates:        min(duplicateWindow, t.MaxAge), // the server refuses a longer one
+		Replicas:          max(l.Replicas, 1),
+	}
+	if t.DiscardOld {
+		c.Discard = jetstream.DiscardOld
+	}
+	return c
+}
+
+// Difference is one property in which a stream is not what the layout says.
+type Difference struct {
+	// Stream is the name of the stream.
+	Stream string
+	// Field is the property in words, such as "byte limit".
+	Field string
+	// Have and Want are readable values.
+	Have, Want string
+}
+
+// String is one line such as `stream caliper-standard: byte limit is 10, want 20`.
+func (d Difference) String() string {
+	return fmt.Sprintf("stream %s: %s is %s, want %s", d.Stream, d.Field, d.Have, d.Want)
+}
+
+// aspect is one property of a stream that the layout decides. All others, such
+// as placement, compression and description, are the operator's.
+type aspect struct {
+	field string
+	show  func(c *jetstream.StreamConfig) string
+	set   func(have, want *jetstream.StreamConfig)
+}
+
+func aspects() []aspect {
+	type config = jetstream.StreamConfig
+	return []aspect{
+		{"subjects", func(c *config) string { return strings.Join(c.Subjects, " ") }, func(h, w *config) { h.Subjects = w.Subjects }},
+		{"storage", func(c *config) string { return c.Storage.String() }, func(h, w *config) { h.Storage = w.Storage }},
+		{"retention", func(c *config) string { return c.Retention.String() }, func(h, w *config) { h.Retention = w.Retention }},
+		{"discard", func(c *config) string { return c.Discard.String() }, func(h, w *config) { h.Discard = w.Discard }},
+		{"maximum age", func(c *config) string { return c.MaxAge.String() }, func(h, w *config) { h.MaxAge = w.MaxAge }},
+		{"byte limit", func(c *config) string { return fmt.Sprint(c.MaxBytes) }, func(h, w *config) { h.MaxBytes = w.MaxBytes }},
+		{"message limit", func(c *config) string { return fmt.Sprint(c.MaxMsgs) }, func(h, w *config) { h.MaxMsgs = w.MaxMsgs }},
+		{"message limit per subject", func(c *config) string { return fmt.Sprint(c.MaxMsgsPerSubject) },
+			func(h, w *config) { h.MaxMsgsPerSubject = w.MaxMsgsPerSubject }},
+		{"message size limit", func(c *config) string { return fmt.Sprint(c.MaxMsgSize) }, func(h, w *config) { h.MaxMsgSize = w.MaxMsgSize }},
+		{"duplicate window", func(c *config) string { return c.Duplicates.String() }, func(h, w *config) { h.Duplicates = w.Duplicates }},
+		{"replicas", func(c *config) string { return fmt.Sprint(c.Replicas) }, func(h, w *config) { h.Replicas = w.Replicas }},
+		// These three would turn an acknowledgement into a promise that nobody keeps.
+		{"no acknowledgements", func(c *config) string { return fmt.Sprint(c.NoAck) }, func(h, w *config) { h.NoAck = w.NoAck }},
+		{"asynchronous persistence", func(c *config) string { return fmt.Sprint(c.PersistMode == jetstream.AsyncPersistMode) },
+			func(h, w *config) { h.PersistMode = w.PersistMode }},
+		{"sealed", func(c *config) string { return fmt.Sprint(c.Sealed) }, func(h, w *config) { h.Sealed = w.Sealed }},
+	}
+}
+
+// differences compares have, as the server reports it, with want.
+func differences(have, want jetstream.StreamConfig) []Difference {
+	var ds []Difference
+	for _, a := range aspects() {
+		if h, w := a.show(&have), a.show(&want); h != w {
+			ds = append(ds, Difference{Stream: want.Name, Field: a.field, Have: h, Want: w})
+		}
+	}
+	return ds
+}
+
+// Ensure creates the streams of layout that are missing and leaves existing
+// ones as they are, whatever they are. It returns in what existing streams
+// differ. It blocks until the server has answered or ctx is done.
+func Ensure(ctx context.Context, js jetstream.JetStream, layout Layout) ([]Difference, error) {
+	var ds []Difference
+	for _, t := range layout.Topics {
+		want := layout.config(t)
+		have, err := streamConfig(ctx, js, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, want)
+			if err == nil {
+				continue
+			}
+			// Another instance may have been faster.
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+				have, err = streamConfig(ctx, js, want.Name)
+			}
+		}
+		if err != nil {
+			return ds, fmt.Errorf("stream: create stream %s: %w", want.Name, err)
+		}
+		ds = append(ds, differences(have, want)...)
+	}
+	return ds, nil
+}
+
+// Apply makes the streams of layout what it says: it creates those missing and
+// changes those that differ, in the properties that a Difference can name. A
+// smaller byte limit deletes nothing unless the topic discards its oldest; a
+// smaller maximum age does. The server refuses some changes, such as that of the
+// storage; Apply goes on with the next stream and returns all refusals joined.
+func Apply(ctx context.Context, js jetstream.JetStream, layout Layout) error {
+	if err := layout.Check(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range layout.Topics {
+		want := layout.config(t)
+		have, err := streamConfig(ctx, js, want.Name)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			_, err = js.CreateStream(ctx, want)
+		case err == nil && len(differences(have, want)) > 0:
+			for _, a := range aspects() {
+				a.set(&have, &want)
+			}
+			_, err = js.UpdateStream(ctx, have)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("stream: apply to stream %s: %w", want.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func streamConfig(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamConfig, error) {
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return jetstream.StreamConfig{}, err
+	}
+	return s.CachedInfo().Config, nil
+}
+
+// TopicStatus is what the stream of a topic is and holds.
+type TopicStatus struct {
+	// Topic is the topic's name and Stream that of its stream.
+	Topic, Stream string
+	// Missing is true where there is no such stream; the rest is then zero.
+	Missing bool
+	// Messages, Bytes and Consumers count what the stream has.
+	Messages, Bytes uint64
+	Consumers       int
+	// MaxBytes is the limit in force, -1 for none.
+	MaxBytes int64
+	// Replicas is the number of copies in force.
+	Replicas int
+	// Leaderless is true where a cluster has no leader for the stream, so that
+	// nothing can be stored.
+	Leaderless bool
+	// Oldest and Newest are when the first and last message were stored; zero
+	// where the stream is empty.
+	Oldest, Newest time.Time
+	// Differences are those to the layout.
+	Differences []Difference
+}
+
+// List asks for the state of every topic of layout, one request each, and
+// returns them in the order of the layout.
+func List(ctx context.Context, js jetstream.JetStream, layout Layout) ([]TopicStatus, error) {
+	list := make([]TopicStatus, 0, len(layout.Topics))
+	for _, t := range layout.Topics {
+		want := layout.config(t)
+		st := TopicStatus{Topic: t.Name, Stream: want.Name}
+		s, err := js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			st.Missing = true
+			list = append(list, st)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("stream: ask for stream %s: %w", want.Name, err)
+		}
+		info := s.CachedInfo()
+		st.Messages, st.Bytes, st.Consumers = info.State.Msgs, info.State.Bytes, info.State.Consumers
+		st.MaxBytes, st.Replicas = info.Config.MaxBytes, info.Config.Replicas
+		st.Leaderless = info.Cluster != nil && info.Cluster.Leader == ""
+		if st.Messages > 0 {
+			st.Oldest, st.Newest = info.State.FirstTime, info.State.LastTime
+		}
+		st.Differences = differences(info.Config, want)
+		list = append(list, st)
+	}
+	return list, nil
+}

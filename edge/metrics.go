@@ -1,0 +1,157 @@
+package edge
+
+import (
+	"fmt"
+	"sync"
+
+	"caliperedge/pipeline"
+	"caliperedge/validate"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// edgeMetrics are the numbers of the request lane. Labels are bounded: tools
+// come from the token map, reasons and statuses from tables.
+type edgeMetrics struct {
+	set                          *metrics.Set
+	read, validate, store, total *metrics.PrometheusHistogram
+	panics                       *metrics.Counter
+	byStatus                     map[int]*metrics.Counter
+	otherStatus                  *metrics.Counter
+	byRefusal                    [len(refusals)]*metrics.Counter
+	byFault                      map[string]*metrics.Counter
+	tools                        sync.Map // tool → *toolMetrics
+}
+
+// itemFaults are all that an item can have.
+const itemFaults = validate.FaultID | validate.FaultContext | validate.FaultActor |
+	validate.FaultAction | validate.FaultEventTime | validate.FaultObject
+
+func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
+	stage := func(name string) *metrics.PrometheusHistogram {
+		return set.NewPrometheusHistogramExt(fmt.Sprintf("caliper_stage_seconds{stage=%q}", name), pipeline.StageBuckets)
+	}
+	m := &edgeMetrics{
+		set:         set,
+		read:        stage("read"),
+		validate:    stage("validate"),
+		store:       stage("store"),
+		total:       stage("total"),
+		panics:      set.NewCounter("caliper_handler_panics_total"),
+		byStatus:    make(map[int]*metrics.Counter),
+		otherStatus: set.NewCounter(`caliper_responses_total{status="other"}`),
+		byFault:     make(map[string]*metrics.Counter),
+	}
+	status := func(code int) {
+		if m.byStatus[code] == nil {
+			m.byStatus[code] = set.NewCounter(fmt.Sprintf(`caliper_responses_total{status="%d"}`, code))
+		}
+	}
+	for _, code := range []int{200, 202, 204} {
+		status(code)
+	}
+	for r := accepted + 1; int(r) < len(refusals); r++ {
+		status(refusals[r].status)
+		m.byRefusal[r] = set.NewCounter(fmt.Sprintf("caliper_requests_refused_total{reason=%q}", refusals[r].reason))
+	}
+	for code := range itemFaults.Codes() {
+		m.byFault[code] = set.NewCounter(fmt.Sprintf("caliper_events_rejected_by_reason_total{reason=%q}", code))
+	}
+	return m
+}
+
+func (m *edgeMetrics) answered(status int) {
+	c := m.byStatus[status]
+	if c == nil {
+		c = m.otherStatus
+	}
+	c.Inc()
+}
+
+// toolMetrics are the numbers of one tool. They add up:
+//
+//	received = accepted + rejected + refused + debug    in events
+//	requests = stored + rejected + refused + debug      in requests
+type toolMetrics struct {
+	m                                              *edgeMetrics
+	bytes                                          *metrics.Counter
+	received, accepted, rejected, refused, debug   *metrics.Counter
+	requests, storedRequests, rejectedRequests     *metrics.Counter
+	refusedRequests, debugRequests, duplicateCount *metrics.Counter
+}
+
+// tool returns the numbers of a tool of the token map.
+func (m *edgeMetrics) tool(name string) *toolMetrics {
+	if t, ok := m.tools.Load(name); ok {
+		return t.(*toolMetrics)
+	}
+	counter := func(metric, label string) *metrics.Counter {
+		return m.set.GetOrCreateCounter(fmt.Sprintf("%s{tool=%q%s}", metric, name, label))
+	}
+	t := &toolMetrics{
+		m:                m,
+		bytes:            counter("caliper_body_bytes_total", ""),
+		received:         counter("caliper_events_received_total", ""),
+		accepted:         counter("caliper_events_accepted_total", ""),
+		rejected:         counter("caliper_events_rejected_total", ""),
+		refused:          counter("caliper_events_refused_total", ""),
+		debug:            counter("caliper_events_debug_total", ""),
+		duplicateCount:   counter("caliper_events_duplicate_total", ""),
+		requests:         counter("caliper_requests_total", ""),
+		storedRequests:   counter("caliper_requests_ended_total", `,as="stored"`),
+		rejectedRequests: counter("caliper_requests_ended_total", `,as="rejected"`),
+		refusedRequests:  counter("caliper_requests_ended_total", `,as="refused"`),
+		debugRequests:    counter("caliper_requests_ended_total", `,as="debug"`),
+	}
+	actual, _ := m.tools.LoadOrStore(name, t)
+	return actual.(*toolMetrics)
+}
+
+// refusedBody counts a request whose items could not be counted.
+func (t *toolMetrics) refusedBody(r refusal) {
+	t.requests.Inc()
+	if refusals[r].retry || r == tooSlow {
+		t.refusedRequests.Inc()
+	} else {
+		t.rejectedRequests.Inc()
+	}
+}
+
+// examined counts the items of an envelope, and why any were rejected.
+func (t *toolMetrics) examined(env *validate.Envelope) {
+	t.requests.Inc()
+	items := env.Items()
+	t.received.Add(len(items))
+	if env.Conformant() == len(items) {
+		return
+	}
+	for i := range items {
+		for code := range items[i].Faults.Codes() {
+			t.m.byFault[code].Inc()
+		}
+	}
+}
+
+func (t *toolMetrics) debugged(n tally) {
+	t.debugRequests.Inc()
+	t.debug.Add(n.items)
+}
+
+// refusedEnvelope counts an envelope that failed checks 9 to 13.
+func (t *toolMetrics) refusedEnvelope(n tally) {
+	t.rejectedRequests.Inc()
+	t.rejected.Add(n.items)
+}
+
+// notStored counts an envelope that failed check 14.
+func (t *toolMetrics) notStored(n tally) {
+	t.refusedRequests.Inc()
+	t.refused.Add(n.conformant)
+	t.rejected.Add(n.items - n.conformant)
+}
+
+func (t *toolMetrics) stored(n tally) {
+	t.storedRequests.Inc()
+	t.accepted.Add(n.conformant)
+	t.rejected.Add(n.items - n.conformant)
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// README's table has every setting with its default, and none that is not one.
+func TestReadmeTable(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[string]string) // variable → default
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); strings.HasPrefix(line, "| `CALIPER_") && len(cells) == 5 {
+			rows[strings.Trim(cells[1], "` ")] = strings.Trim(cells[2], "` ")
+		}
+	}
+	fs := new(config).settings()
+	fs.VisitAll(func(f *pflag.Flag) {
+		def, ok := rows[envName(f.Name)]
+		delete(rows, envName(f.Name))
+		want := f.Value.String()
+		if list, isList := f.Value.(pflag.SliceValue); isList {
+			want = strings.Join(list.GetSlice(), ",")
+		}
+		if f.Name == "tokens" || f.Name == "tokens-key" || f.Name == "store-bytes" {
+			return // the default depends on other things
+		}
+		if !ok || def != want {
+			t.Errorf("README.md has %s with default %q (%v), the program %q", envName(f.Name), def, ok, want)
+		}
+	})
+	for name := range rows {
+		t.Errorf("README.md has %s, which is no setting", name)
+	}
+}
+
+func load(t *testing.T, args, environ []string, file string) (*config, []string, error) {
+	t.Helper()
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "caliper.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", path)
+	}
+	c, _, strangers, err := loadConfig(args, environ, nil)
+	return c, strangers, err
+}
+
+func TestPrecedence(t *testing.T) {
+	const file = "listen: 127.0.0.1:3\ndata_dir: from-file\nprefix: from-file\npaths: [/a, /b]\nmax_body_bytes: 1MiB\ntopics:\n  standard: {max_age: 1h, max_bytes: 10%}\n"
+	c, strangers, err := load(t,
+		[]string{"--listen", "127.0.0.1:1", "rest"},
+		[]string{"CALIPER_LISTEN=127.0.0.1:2", "CALIPER_DATA_DIR=from-env", "CALIPER_REQUEST_TIMEOUT=7s", "CALIPER_LISTN=x", "PATH=/bin"}, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct{ name, got, want string }{
+		{"flag over variable over file", c.Listen, "127.0.0.1:1"},
+		{"variable over file", c.DataDir, "from-env"},
+		{"file", c.Prefix, "from-file"},
+		{"list in the file", strings.Join(c.Paths, " "), "/a /b"},
+		{"duration", c.RequestTimeout.String(), "7s"},
+		{"unit", c.MaxBodyBytes.String(), "1MiB"},
+		{"default that depends on another setting", c.Tokens, filepath.Join("from-env", "tokens.yaml.age")},
+	} {
+		if f.got != f.want {
+			t.Errorf("%s: %q, want %q", f.name, f.got, f.want)
+		}
+	}
+	if !slices.Equal(strangers, []string{"CALIPER_LISTN"}) {
+		t.Errorf("strangers are %q", strangers)
+	}
+	if set := c.Topics["standard"]; set.MaxAge != time.Hour || set.MaxBytes != "10%" {
+		t.Errorf("topic is %+v", set)
+	}
+}
+
+func TestBadConfiguration(t *testing.T) {
+	for name, c := range map[string]struct {
+		args, environ []string
+		file, want    string
+	}{
+		"flag":              {args: []string{"--budget-bytes", "many"}, want: "budget-bytes"},
+		"unknown flag":      {args: []string{"--bugdet"}, want: "bugdet"},
+		"variable":          {environ: []string{"CALIPER_DEBUG=perhaps"}, want: `CALIPER_DEBUG: "perhaps", expected on or off`},
+		"key":               {file: "\nlisten: 127.0.0.1:1\nbudget_bytes: many", want: `caliper.yaml:3: budget_bytes: "many", expected bytes`},
+		"unknown key":       {file: "listne: x", want: "caliper.yaml:1: listne: unknown setting"},
+		"flag's spelling":   {file: "data-dir: x", want: "caliper.yaml:1: data-dir: unknown setting"},
+		"no mapping":        {file: "- a", want: "expected a mapping"},
+		"no YAML":           {file: "a: [", want: "caliper.yaml"},
+		"value is a map":    {file: "listen: {a: b}", want: "caliper.yaml:1: listen: expected a value"},
+		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "max_agee"},
+		"address":           {environ: []string{"CALIPER_LISTEN=8080"}, want: `CALIPER_LISTEN: "8080", expected host:port`},
+		"half of TLS":       {environ: []string{"CALIPER_TLS_CERT=x"}, want: "CALIPER_TLS_CERT: set, but tls-key is not"},
+		"encoding":          {environ: []string{"CALIPER_CONTENT_ENCODING=lz4"}, want: "expected none, snappy or zstd"},
+		"replicas embedded": {environ: []string{"CALIPER_REPLICAS=3"}, want: "set nats-url"},
+		"path":              {environ: []string{"CALIPER_PATHS=events"}, want: `"events"`},
+		"no path":           {environ: []string{"CALIPER_PATHS="}, want: "CALIPER_PATHS: expected at least one path"},
+		"no time":           {environ: []string{"CALIPER_REQUEST_TIMEOUT=0"}, want: "CALIPER_REQUEST_TIMEOUT: 0s, expected 500ms to 1m0s"},
+		"too much time":     {environ: []string{"CALIPER_REQUEST_TIMEOUT=10m"}, want: "expected 500ms to 1m0s"},
+		"negative time":     {environ: []string{"CALIPER_BODY_TIMEOUT=-1s"}, want: "CALIPER_BODY_TIMEOUT: -1s"},
+		"no body":           {environ: []string{"CALIPER_MAX_BODY_BYTES=0"}, want: "CALIPER_MAX_BODY_BYTES: 0, expected 1KiB to 1GiB"},
+		"tiny store":        {environ: []string{"CALIPER_STORE_BYTES=5"}, want: "CALIPER_STORE_BYTES: 5, expected at least 1MiB"},
+		"spool":             {environ: []string{"CALIPER_SPOOL_DIR=x"}, want: "CALIPER_SPOOL_DIR: this version has no spool"},
+		"missing file":      {environ: []string{"CALIPER_CONFIG=/nonexistent/x.yaml"}, want: "/nonexistent/x.yaml"},
+	} {
+		if _, _, err := load(t, c.args, c.environ, c.file); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q in it", name, err, c.want)
+		}
+	}
+}
+
+func TestLayout(t *testing.T) {
+	c := &config{Prefix: "caliper", Replicas: 1, Topics: map[string]topicSetting{
+		"standard": {MaxBytes: "40%"}, "urgent": {MaxBytes: "1MiB", MaxAge: time.Hour}}}
+	l, err := c.layout(1000 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, topic := range l.Topics {
+		names = append(names, topic.Name)
+		if topic.DiscardOld != (topic.Name == "rejected") {
+			t.Errorf("%s: DiscardOld %v", topic.Name, topic.DiscardOld)
+		}
+	}
+	if got := strings.Join(names, " "); got != "standard enriched quarantine entities rejected urgent" {
+		t.Errorf("topics are %s", got)
+	}
+	if l.Topics[0].MaxBytes != 400<<20 || l.Topics[0].MaxAge != 30*24*time.Hour || l.Topics[5].MaxAge != time.Hour {
+		t.Errorf("layout is %+v", l.Topics)
+	}
+	for name, c := range map[string]struct {
+		topics map[string]topicSetting
+		want   string
+	}{
+		"no limit":  {map[string]topicSetting{"urgent": {}}, "topic urgent: max_bytes is missing"},
+		"too much":  {map[string]topicSetting{"standard": {MaxBytes: "60%"}}, "expected at most"},
+		"bad share": {map[string]topicSetting{"standard": {MaxBytes: "0%"}}, "expected a share"},
+		"bad name":  {map[string]topicSetting{"a.b": {MaxBytes: "1KiB"}}, "a.b"},
+	} {
+		cfg := &config{Prefix: "caliper", Replicas: 1, Topics: c.topics}
+		if _, err := cfg.layout(1000 << 20); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q in it", name, err, c.want)
+		}
+	}
+}
+
+func TestByteSize(t *testing.T) {
+	f := func(in string, want int64, text string) {
+		t.Helper()
+		var v byteSize
+		if err := v.Set(in); err != nil || int64(v) != want || v.String() != text {
+			t.Errorf("Set(%q) = %v: %d, %s; want %d, %s", in, err, int64(v), &v, want, text)
+		}
+	}
+	f("0", 0, "0")
+	f("1000", 1000, "1000")
+	f("1024", 1024, "1KiB")
+	f("1536KiB", 1536<<10, "1536KiB")
+	f("3 GiB", 3<<30, "3GiB")
+	f("4TiB", 4<<40, "4TiB")
+	for _, bad := range []string{"", "x", "-1", "1.5MiB", "5MB", "99999999TiB"} {
+		if err := new(byteSize).Set(bad); err == nil {
+			t.Errorf("Set(%q) is accepted", bad)
+		}
+	}
+}

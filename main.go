@@ -1,0 +1,215 @@
+// Command caliper-edge receives learning events in the IMS Caliper standard
+// and hands them durably to NATS JetStream. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// command is one of the program's.
+type command struct {
+	name, args, help string
+	run              func(*invocation) error
+	flags            func(*pflag.FlagSet)
+}
+
+// invocation is one call of a command.
+type invocation struct {
+	ctx            context.Context
+	cfg            *config
+	flags          *pflag.FlagSet // all of the call, the command's own among them
+	args           []string       // what is left of the command line
+	strangers      []string       // environment variables that look like ours
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+var commands = []command{
+	{name: "serve", help: "run the endpoint (the default); --init creates what is missing", run: serve, flags: func(fs *pflag.FlagSet) {
+		fs.Bool("init", false, "create the data folder, a key and a token map where they are missing")
+	}},
+	{name: "token add", args: "TOOL", help: "generate a token for a tool, add it to the map and print it", run: tokenAdd},
+	{name: "token list", help: "the tokens by fingerprint, and when each was last used", run: tokenList},
+	{name: "token revoke", args: "FINGERPRINT", help: "take a token out of the map", run: tokenRevoke},
+	{name: "token rotate", args: "TOOL", help: "add another token for a tool that has one", run: tokenRotate},
+	{name: "token check", help: "check the token map", run: tokenCheck},
+	{name: "validate", args: "FILE...", help: "the same verdicts offline; - is stdin", run: validateFiles, flags: func(fs *pflag.FlagSet) {
+		fs.Bool("json", false, "print the answers a debug request would get")
+	}},
+	{name: "tail", args: "TOPIC", help: "records to stdout, one a line", run: tail, flags: func(fs *pflag.FlagSet) {
+		fs.String("since", "start", "start, now or a duration such as 90m")
+		fs.Bool("no-follow", false, "stop at the end")
+	}},
+	{name: "topics list", help: "what the streams are", run: topicsList},
+	{name: "topics apply", help: "make the streams what the configuration says", run: topicsApply, flags: func(fs *pflag.FlagSet) {
+		fs.Bool("yes", false, "do not ask")
+	}},
+	{name: "consumer add", args: "NAME TOPIC", help: "a durable consumer and the credential to read it", run: consumerAdd},
+	{name: "consumer list", help: "the durable consumers", run: consumerList},
+	{name: "consumer remove", args: "NAME", help: "remove a consumer and its credential", run: consumerRemove},
+	{name: "config", help: "print the effective configuration, secrets hidden", run: printConfig},
+	{name: "version", help: "print the version", run: printVersion},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	switch {
+	case err == nil:
+	case errors.Is(err, errNonConformant):
+		os.Exit(1)
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "caliper-edge:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage marks errors of the command line itself.
+var errUsage = errors.New("see caliper-edge --help")
+
+// run is the program: everything it touches outside comes in as a parameter.
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	cmd, args, err := findCommand(args)
+	if err != nil {
+		return err
+	}
+	inv := &invocation{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
+	inv.cfg, inv.args, inv.strangers, err = loadConfig(args, environ, func(fs *pflag.FlagSet) {
+		inv.flags = fs
+		if cmd.flags != nil {
+			cmd.flags(fs)
+		}
+	})
+	if errors.Is(err, pflag.ErrHelp) {
+		help(stdout, cmd, inv.flags)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%w", err, errUsage)
+	}
+	if want := len(strings.Fields(cmd.args)); len(inv.args) != want && !(strings.HasSuffix(cmd.args, "...") && len(inv.args) > 0) {
+		return fmt.Errorf("usage: caliper-edge %s %s [flags]\n%w", cmd.name, cmd.args, errUsage)
+	}
+	return cmd.run(inv)
+}
+
+// findCommand takes the command off args: one word or two, serve where there
+// is none.
+func findCommand(args []string) (*command, []string, error) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return &commands[0], args, nil
+	}
+	if args[0] == "help" {
+		return &commands[0], []string{"--help"}, nil
+	}
+	for n := min(2, len(args)); n > 0; n-- {
+		name := strings.Join(args[:n], " ")
+		if i := slices.IndexFunc(commands, func(c command) bool { return c.name == name }); i >= 0 {
+			return &commands[i], args[n:], nil
+		}
+	}
+	var known []string
+	for _, c := range commands {
+		known = append(known, c.name)
+	}
+	return nil, nil, fmt.Errorf("unknown command %q, expected one of: %s\n%w", args[0], strings.Join(known, ", "), errUsage)
+}
+
+func help(w io.Writer, cmd *command, fs *pflag.FlagSet) {
+	fmt.Fprintf(w, "caliper-edge receives IMS Caliper events and stores them durably in NATS JetStream.\n\nCommands:\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-28s %s\n", c.name+" "+c.args, c.help)
+	}
+	fmt.Fprintf(w, "\nFlags of %q. Each setting is also an environment variable (--data-dir: CALIPER_DATA_DIR)\nand a key of the configuration file (data_dir); flags win over variables, variables over the file.\n\n%s",
+		cmd.name, fs.FlagUsages())
+}
+
+func printVersion(inv *invocation) error {
+	_, err := fmt.Fprintln(inv.stdout, "caliper-edge", version())
+	return err
+}
+
+// version is what the build says of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	if revision == "" {
+		return info.Main.Version
+	}
+	return revision[:min(12, len(revision))] + dirty
+}
+
+// hidePassword hides what a URL has before its host.
+func hidePassword(address string) string {
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		return u.Redacted()
+	}
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		return "(hidden)" + address[i:]
+	}
+	return address
+}
+
+// printConfig prints every setting as the configuration file would have it.
+func printConfig(inv *invocation) error {
+	inv.flags.VisitAll(func(f *pflag.Flag) {
+		value := f.Value.String()
+		switch f.Name {
+		case "tokens-identity":
+			if value != "" {
+				value = "(hidden)"
+			}
+		case "nats-url":
+			value = hidePassword(value)
+		case "config":
+			if value != "" {
+				fmt.Fprintf(inv.stdout, "# with the file %s\n", value)
+			}
+			return // no setting of the file
+		}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			value = "[]"
+			if len(list.GetSlice()) > 0 {
+				value = `["` + strings.Join(list.GetSlice(), `", "`) + `"]`
+			}
+		}
+		fmt.Fprintf(inv.stdout, "%s: %s\n", keyName(f.Name), value)
+	})
+	layout, err := currentLayout(inv.cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(inv.stdout, "topics:")
+	for _, t := range layout.Topics {
+		fmt.Fprintf(inv.stdout, "  %s: {max_age: %v, max_bytes: %d}\n", t.Name, t.MaxAge, t.MaxBytes)
+	}
+	return nil
+}

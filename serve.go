@@ -1,0 +1,418 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"caliperedge/edge"
+	"caliperedge/edge/tokenmap"
+	"caliperedge/pipeline"
+	"caliperedge/pipeline/stream"
+	"caliperedge/validate"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// demoTool is the tool of the token that --init makes.
+const demoTool = "demo"
+
+// serve runs the endpoint until a signal ends it.
+func serve(inv *invocation) error {
+	log, err := newLogger(inv.stderr, inv.cfg.LogFormat, inv.cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	if len(inv.strangers) > 0 {
+		log.Warn("unknown environment variables are ignored", "names", inv.strangers)
+	}
+	initialise, err := inv.flags.GetBool("init")
+	if err != nil {
+		return err
+	}
+	if err := inv.cfg.prepare(initialise); err != nil {
+		return err
+	}
+	s, err := build(inv.ctx, inv.cfg, log)
+	if err != nil {
+		return err
+	}
+	if initialise {
+		greet(inv.stdout, inv, s)
+	}
+	return s.run(inv.ctx)
+}
+
+// prepare sees to it that data folder and token map are there: created with
+// initialise, demanded without, so that an unmounted volume never becomes an
+// empty store in silence.
+func (c *config) prepare(initialise bool) error {
+	if !initialise {
+		if empty, err := isEmpty(c.DataDir); err != nil || empty {
+			if empty {
+				err = fmt.Errorf("%s is empty, is its volume mounted", c.DataDir)
+			}
+			return fmt.Errorf("data folder: %w; serve --init creates what is missing", err)
+		}
+		if _, err := os.Stat(c.Tokens); err != nil {
+			return fmt.Errorf("token map: %w; serve --init creates what is missing", err)
+		}
+		return c.checkStore()
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	if _, err := os.Stat(c.Tokens); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := c.tokenFile().Add(demoTool); err != nil {
+		return fmt.Errorf("token map: %w", err)
+	}
+	return nil
+}
+
+// checkStore refuses a data folder that is somebody else's, or whose store is
+// gone. One with a token map of its own was prepared for this program.
+func (c *config) checkStore() error {
+	if c.NATSURL != "" {
+		return nil // the store is elsewhere
+	}
+	_, served := os.Stat(c.storeLimitPath())
+	_, store := os.Stat(filepath.Join(c.DataDir, "jetstream"))
+	_, own := os.Stat(filepath.Join(c.DataDir, "tokens.yaml.age"))
+	switch {
+	case served == nil && store == nil, served != nil && own == nil:
+		return nil
+	case served == nil:
+		return fmt.Errorf("data folder: the store of %s is gone: %w; serve --init begins an empty one", c.DataDir, store)
+	}
+	return fmt.Errorf("data folder: %s holds no store of caliper-edge, is it the right one; serve --init begins an empty one", c.DataDir)
+}
+
+// isEmpty tells whether a folder holds nothing but what a new volume does.
+func isEmpty(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+// server holds the parts of a running endpoint, in the order in which they
+// are built; they end in the opposite order.
+type server struct {
+	cfg       *config
+	log       *slog.Logger
+	metrics   *metrics.Set
+	tls       *tls.Config
+	layout    stream.Layout
+	publisher *stream.Publisher
+	pipeline  *pipeline.Pipeline
+	tokens    *tokenmap.Live
+	endpoint  *edge.Endpoint
+	admin     *http.Server
+	listen    *net.TCPListener
+	adminAddr net.Listener
+}
+
+// build makes the parts bottom up. What was made is undone where a later part
+// fails.
+func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err error) {
+	s := &server{cfg: cfg, log: log, metrics: metrics.NewSet()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.undo())
+		}
+	}()
+	if cfg.TLSCert != "" {
+		certificate, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("tls-cert and tls-key: %w", err)
+		}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	}
+	if err := s.openStore(ctx); err != nil {
+		return nil, err
+	}
+	if s.pipeline, err = pipeline.New(s.pipelineConfig(), s.publisher, log); err != nil {
+		return nil, err
+	}
+	if s.tokens, err = tokenmap.Watch(cfg.tokenFile(), log); err != nil {
+		return nil, err
+	}
+	if s.endpoint, err = edge.New(cfg.edge(s.metrics), s.tokens, s.pipeline, log); err != nil {
+		return nil, err
+	}
+	s.admin = edge.NewAdmin(s.metrics, s.ready, func() string { return string(s.publisher.Level(pipeline.TopicStandard)) })
+	s.metrics.RegisterMetricsWriter(s.writeMetrics)
+	if s.adminAddr, err = net.Listen("tcp", cfg.AdminListen); err != nil {
+		return nil, fmt.Errorf("admin-listen: %w", err)
+	}
+	ln, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	s.listen = ln.(*net.TCPListener)
+	return s, nil
+}
+
+// openStore opens the store with the streams of the configuration, and
+// reports where existing ones differ.
+func (s *server) openStore(ctx context.Context) error {
+	bytes, kept, err := s.cfg.keptStoreBytes()
+	if err != nil {
+		return err
+	}
+	if s.layout, err = s.cfg.layout(bytes); err != nil {
+		return err
+	}
+	if s.cfg.NATSURL != "" {
+		s.publisher, err = stream.OpenRemote(ctx, stream.RemoteConfig{URL: s.cfg.NATSURL, Layout: s.layout, Logger: s.log})
+	} else {
+		s.publisher, err = stream.OpenEmbedded(ctx, stream.EmbeddedConfig{
+			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tls, Layout: s.layout, Logger: s.log})
+	}
+	if err != nil {
+		return err
+	}
+	if room := s.publisher.MaxMessageBytes(); room <= pipeline.MaxRecordBytes {
+		return fmt.Errorf("the server takes messages of %d bytes besides headers, and a record may have %d: raise its max_payload to 1MB", room, pipeline.MaxRecordBytes)
+	}
+	if !kept {
+		if err := s.cfg.keepStoreBytes(bytes); err != nil {
+			return err
+		}
+	} else if want := int64(s.cfg.StoreBytes); want > 0 && want != bytes {
+		s.log.Warn("the store limit was fixed at first creation; topics apply changes it", "limit", bytes, "configured", want)
+	}
+	// One line for all: the log holds back what it has just said.
+	if differences := s.publisher.Differences(); len(differences) > 0 {
+		s.log.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(differences))
+	}
+	return nil
+}
+
+func (s *server) pipelineConfig() pipeline.Config {
+	c := pipeline.Config{
+		BudgetBytes:      int64(s.cfg.BudgetBytes),
+		MaxEnvelopeBytes: 4 * int64(s.cfg.MaxBodyBytes),
+		MaxMessageBytes:  s.publisher.MaxMessageBytes(),
+		PublishTimeout:   s.cfg.RequestTimeout / 5 * 4,
+		AttemptTimeout:   s.cfg.RequestTimeout / 10 * 3,
+		Encoding:         s.cfg.ContentEncoding,
+		Metrics:          s.metrics,
+	}
+	if c.Encoding == "none" {
+		c.Encoding = pipeline.EncodingNone
+	}
+	for _, t := range s.layout.Topics {
+		c.Topics = append(c.Topics, t.Name)
+	}
+	return c
+}
+
+// edge is the endpoint's part of the configuration.
+func (c *config) edge(set *metrics.Set) edge.Config {
+	return edge.Config{
+		Paths:            c.Paths,
+		MaxBodyBytes:     int(c.MaxBodyBytes),
+		RequestTimeout:   c.RequestTimeout,
+		BodyTimeout:      c.BodyTimeout,
+		Terse:            !bool(c.Debug),
+		CORSOrigins:      c.CORSOrigins,
+		AcceptBareTokens: bool(c.BareTokens),
+		Rate:             edge.Rate{Requests: c.RateRequests, Events: c.RateEvents, Burst: c.RateBurst},
+		Validate:         validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext)},
+		Version:          version(),
+		Metrics:          set,
+	}
+}
+
+// ready says why events cannot be taken now, or nil.
+func (s *server) ready() error {
+	if s.endpoint.Draining() {
+		return pipeline.ErrClosed
+	}
+	return s.pipeline.Ready()
+}
+
+// run serves until ctx ends or a listener fails, then drains.
+func (s *server) run(ctx context.Context) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+
+	failed := make(chan error, 2)
+	go func() { failed <- s.admin.Serve(s.adminAddr) }()
+	go func() { failed <- s.endpoint.Serve(s.listen, s.tls) }()
+	s.log.Info("serving", "listen", s.listen.Addr().String(), "admin", s.adminAddr.Addr().String(),
+		"nats", s.publisher.Addr(), "data", s.cfg.DataDir, "tokens", s.tokens.Status().Tokens,
+		"durability", s.publisher.Level(pipeline.TopicStandard), "version", version())
+	for {
+		select {
+		case <-hangups:
+			if err := s.tokens.Reload(); err == nil {
+				s.log.Info("token map read again", "tokens", s.tokens.Status().Tokens)
+			}
+		case err := <-failed:
+			return errors.Join(fmt.Errorf("a listener failed: %w", err), s.drain())
+		case <-ctx.Done():
+			return s.drain()
+		}
+	}
+}
+
+// drainTimeout bounds the drain after its delay: a body may take its time to
+// arrive, and its answer another.
+func (s *server) drainTimeout() time.Duration {
+	return s.cfg.BodyTimeout + s.cfg.RequestTimeout
+}
+
+// drain ends everything, top down (contract, section 5).
+func (s *server) drain() error {
+	s.endpoint.StartDrain()
+	s.log.Info("draining", "delay", s.cfg.DrainDelay.String())
+	time.Sleep(s.cfg.DrainDelay)
+	ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout())
+	defer cancel()
+	err := errors.Join(s.endpoint.Drain(ctx), s.undo())
+	s.log.Info("drained", "error", err)
+	return err
+}
+
+// undo ends the parts that were built, but the endpoint.
+func (s *server) undo() error {
+	var errs []error
+	if s.pipeline != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.RequestTimeout)
+		errs = append(errs, s.pipeline.Drain(ctx))
+		cancel()
+	}
+	if s.tokens != nil {
+		errs = append(errs, s.tokens.Close())
+	}
+	if s.publisher != nil {
+		errs = append(errs, s.publisher.Close())
+	}
+	if s.listen != nil {
+		s.listen.Close()
+	}
+	if s.adminAddr != nil {
+		s.admin.Close()
+		s.adminAddr.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// writeMetrics adds what is asked for at each scrape: tokens and topics.
+func (s *server) writeMetrics(w io.Writer) {
+	st := s.tokens.Status()
+	metrics.WriteGaugeUint64(w, "caliper_tokens", uint64(st.Tokens))
+	metrics.WriteCounterUint64(w, "caliper_token_map_failures_total", st.Failures)
+	metrics.WriteGaugeUint64(w, "caliper_token_map_loaded_timestamp_seconds", uint64(st.Loaded.Unix()))
+	for p := range s.tokens.Principals() {
+		if used := p.LastUsed(); !used.IsZero() {
+			metrics.WriteGaugeUint64(w, fmt.Sprintf("caliper_token_last_used_timestamp_seconds{tool=%q,token=%q}", p.Tool, p.Fingerprint), uint64(used.Unix()))
+		}
+	}
+	metrics.WriteGaugeUint64(w, fmt.Sprintf("caliper_durability{level=%q}", s.publisher.Level(pipeline.TopicStandard)), 1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	topics, err := s.publisher.Status(ctx)
+	if err != nil {
+		return // caliper_store_available tells
+	}
+	for _, t := range topics {
+		if t.Missing {
+			continue
+		}
+		label := fmt.Sprintf("{topic=%q}", t.Topic)
+		metrics.WriteGaugeUint64(w, "caliper_topic_messages"+label, t.Messages)
+		metrics.WriteGaugeUint64(w, "caliper_topic_bytes"+label, t.Bytes)
+		metrics.WriteGaugeFloat64(w, "caliper_topic_limit_bytes"+label, float64(t.MaxBytes))
+		age := 0.0
+		if !t.Oldest.IsZero() {
+			age = time.Since(t.Oldest).Seconds()
+		}
+		metrics.WriteGaugeFloat64(w, "caliper_topic_oldest_age_seconds"+label, age)
+	}
+}
+
+// greet prints what to try first: lines that work as they stand.
+func greet(w io.Writer, inv *invocation, s *server) {
+	c := inv.cfg
+	token, err := c.tokenFile().Reveal(demoTool)
+	if err != nil {
+		return // the demo token is gone from the map, as it should be in production
+	}
+	self, flags := os.Args[0], ""
+	for _, name := range []string{"config", "data-dir", "prefix", "nats-url"} {
+		f := inv.flags.Lookup(name)
+		if secret := name == "nats-url" && strings.Contains(c.NATSURL, "@"); f.Changed && !secret {
+			flags += " --" + name + " " + quoteShell(f.Value.String())
+		}
+	}
+	scheme := "http"
+	if s.tls != nil {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(s.listen.Addr().String())
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	fmt.Fprintf(w, `
+Send an event:
+
+  curl -sS %s://%s%s \
+    -H 'Authorization: Bearer %s' \
+    -H 'Content-Type: application/json' \
+    -d '%s'
+
+Watch events arrive:
+
+  %s tail standard%s
+
+`, scheme, net.JoinHostPort(host, port), c.Paths[0], token, demoEnvelope(time.Now()), quoteShell(filepath.Clean(self)), flags)
+}
+
+// demoEnvelope is an envelope with one conformant event.
+func demoEnvelope(now time.Time) string {
+	at := now.UTC().Format("2006-01-02T15:04:05.000Z")
+	return fmt.Sprintf(`{"sensor":"https://example.edu/sensors/demo","sendTime":"%s","dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1","data":[`+
+		`{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:uuid:%s","type":"NavigationEvent","actor":"https://example.edu/users/1",`+
+		`"action":"NavigatedTo","object":"https://example.edu/pages/1","eventTime":"%s","edApp":"https://example.edu"}]}`, at, newUUID(), at)
+}
+
+// newUUID returns a version 4 UUID (RFC 9562).
+func newUUID() string {
+	var u [16]byte
+	rand.Read(u[:]) // never fails
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+// quoteShell makes s one word of a shell.
+func quoteShell(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:", r)
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,119 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+// installed is the folder of the reader example with its modules, which are
+// fetched once, into a copy.
+var installed = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(suite.dir, "reader-js")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "examples", "reader-js"))); err != nil {
+		return "", err
+	}
+	npm := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--prefer-offline")
+	npm.Dir = dir
+	if out, err := npm.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("npm ci: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// readerDir is where the reader is installed; the test is skipped without Node.
+func readerDir(t *testing.T) string {
+	t.Helper()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed; the reader example needs Node 20 or newer with npm", tool)
+		}
+	}
+	dir, err := installed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// reader adds a consumer and returns how to run the reader with it.
+func (h *home) reader(t *testing.T, dir string) func() result {
+	t.Helper()
+	add := h.must("consumer", "add", "js", "standard")
+	h.write("reader.credential", add)
+	credential(t, add) // which has the logs searched for its password
+	return func() result {
+		t.Helper()
+		cmd := exec.Command("node", "reader.js", filepath.Join(h.dir, "reader.credential"), "--once")
+		cmd.Dir = dir
+		return finish(t, cmd)
+	}
+}
+
+func TestReaderInJavaScript(t *testing.T) {
+	t.Parallel()
+	dir := readerDir(t)
+	for _, encoding := range []string{"none", "snappy", "zstd"} {
+		t.Run("encoding="+encoding, func(t *testing.T) {
+			t.Parallel()
+			h := newHome(t, "CALIPER_CONTENT_ENCODING="+encoding)
+			s := h.serve()
+			for n := range 20 { // more messages than the reader fetches at once
+				s.stored(eventID("js", n, "a"), eventID("js", n, "é"))
+			}
+			var many []string
+			for n := range 500 {
+				many = append(many, eventID("js", "many", n))
+			}
+			s.stored(many...)
+			read := h.reader(t, dir)
+			want := h.must("tail", "standard", "--no-follow")
+			if r := read(); r.code != 0 || r.stdout != want || strings.Count(want, "\n") != 540 {
+				t.Fatalf("exit %d, %d lines, want %d as tail prints them\n%.2000s", r.code, strings.Count(r.stdout, "\n"), strings.Count(want, "\n"), r.stderr)
+			}
+			if r := read(); r.code != 0 || r.stdout != "" {
+				t.Errorf("a second run: exit %d, printed %.200q: what was acknowledged came again\n%s", r.code, r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
+func TestReaderInJavaScriptMeetsOtherMessages(t *testing.T) {
+	t.Parallel()
+	dir := readerDir(t)
+	h := newHome(t)
+	h.serve()
+	read := h.reader(t, dir)
+	h.foreign("")
+	if r := read(); r.code != 0 || r.stdout != "" {
+		t.Errorf("a message without Caliper-Record: exit %d, printed %.200q\n%s", r.code, r.stdout, r.stderr)
+	}
+	h.foreign("2")
+	if r := read(); r.code == 0 || r.stdout != "" || !strings.Contains(r.stderr, "version 2") {
+		t.Errorf("a message of version 2: exit %d, printed %.200q\n%s", r.code, r.stdout, r.stderr)
+	}
+	if list := h.must("consumer", "list"); !regexp.MustCompile(`(?m)^js +standard +true +0 +1 `).MatchString(list) {
+		t.Errorf("of the two messages one is to be unacknowledged:\n%s", list)
+	}
+}
+
+// foreign puts a message into standard that the program did not make.
+func (h *home) foreign(version string) {
+	h.t.Helper()
+	m := nats.NewMsg("caliper.standard")
+	m.Data = []byte("hello")
+	if version != "" {
+		m.Header.Set("Caliper-Record", version)
+	}
+	if _, err := h.operator().PublishMsg(context.Background(), m); err != nil {
+		h.t.Fatal(err)
+	}
+}

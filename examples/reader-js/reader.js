@@ -1,0 +1,70 @@
+// Prints the records of a topic, one a line, with the credential that
+// `caliper-edge consumer add NAME TOPIC` printed:
+//
+//   node reader.js CREDENTIAL-FILE [--once]
+//
+// A message is a batch of records. It is acknowledged after all of them have
+// been written, so that nothing is lost; a reader that ends in between gets the
+// batch again.
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { jetstream } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
+import { decompress } from "fzstd";
+import snappy from "snappyjs";
+
+const maxUnpackedBytes = 8 << 20; // what a message of format version 1 may have
+const idle = 2000; // milliseconds without a message after which --once ends
+
+/** The credential file: `name: value` lines. */
+function readCredential(file) {
+  const lines = readFileSync(file, "utf8").split("\n").filter((line) => line.includes(": "));
+  return Object.fromEntries(lines.map((line) => line.split(/: (.*)/, 2)));
+}
+
+/** The records of a message, unpacked; none where it is not one of ours. */
+function unpack(message) {
+  const header = (name) => message.headers?.get(name) ?? "";
+  const version = header("Caliper-Record");
+  if (version === "") return new Uint8Array();
+  if (version !== "1") throw new Error(`message ${message.seq} has format version ${version}, only 1 is known`);
+  const size = Number(header("Caliper-Bytes"));
+  if (!(size <= maxUnpackedBytes)) throw new Error(`message ${message.seq} claims ${size} bytes`);
+  const body = unpackers(size)[header("Content-Encoding")]?.(message.data);
+  if (body?.length !== size) throw new Error(`message ${message.seq} does not unpack to the ${size} bytes of its header`);
+  return body;
+}
+
+const unpackers = (size) => ({
+  "": (data) => data,
+  snappy: (data) => snappy.uncompress(data, size),
+  zstd: (data) => decompress(data, new Uint8Array(size)),
+});
+
+const [file, ...options] = process.argv.slice(2);
+if (!file || options.some((option) => option !== "--once")) {
+  console.error("usage: node reader.js CREDENTIAL-FILE [--once]");
+  process.exit(2);
+}
+const { server, user, password, stream, consumer: name } = readCredential(file);
+const connection = await connect({
+  servers: server,
+  user,
+  pass: password,
+  maxReconnectAttempts: -1,
+  tls: server.startsWith("tls:") ? {} : undefined, // NODE_EXTRA_CA_CERTS names a CA of your own
+});
+let stopping = false;
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => (stopping = true));
+
+const consumer = await jetstream(connection).consumers.get(stream, name);
+for (let seen = true; !stopping && (seen || !options.includes("--once")); ) {
+  seen = false;
+  for await (const message of await consumer.fetch({ max_messages: 16, expires: idle })) {
+    seen = true;
+    if (!process.stdout.write(unpack(message))) await once(process.stdout, "drain");
+    message.ack();
+    if (stopping) break; // what was fetched and not acknowledged comes again
+  }
+}
+await connection.drain(); // sends the last acknowledgements

@@ -1,0 +1,197 @@
+package bench
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+
+	"caliperedge/bench/corpus"
+	"caliperedge/validate"
+
+	"github.com/bytedance/sonic"
+	"github.com/bytedance/sonic/decoder"
+)
+
+// BenchmarkParse compares validate.Parse (impl=sonic) with the same work done by encoding/json (impl=std), and with a
+// yardstick: one strict pass of sonic over the same bytes, into raw members that nobody looks at (impl=yardstick).
+func BenchmarkParse(b *testing.B) {
+	for _, l := range loads {
+		all := l.envelopes()
+		for _, impl := range []struct {
+			name string
+			make func(b *testing.B, envelopes []corpus.Envelope) func(body []byte) (conformant int)
+		}{
+			{"sonic", newParse}, {"yardstick", newYardstick}, {"std", newStandard},
+		} {
+			if impl.name == "yardstick" && l.faulty > 0 {
+				continue // an item that is no object ends its pass
+			}
+			b.Run(l.String()+"/impl="+impl.name, func(b *testing.B) {
+				envelopes := hot(all())
+				conformant := make([]int, len(envelopes))
+				for i := range envelopes {
+					conformant[i] = envelopes[i].Items - envelopes[i].Rejected()
+				}
+				parse := impl.make(b, envelopes)
+				b.SetBytes(meanBytes(envelopes))
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					if got, want := parse(envelopes[i].Body), conformant[i]; got != want {
+						b.Fatalf("%d items conform, want %d", got, want)
+					}
+					if i++; i == len(envelopes) {
+						i = 0
+					}
+				}
+				reportEvents(b, l.items)
+			})
+		}
+	}
+}
+
+// hot is as many of the envelopes as stay in the cache, where a body is that was just read from a socket; at least two.
+func hot(envelopes []corpus.Envelope) []corpus.Envelope {
+	n, bytes := 0, 0
+	for n < len(envelopes) && (n < 2 || bytes+len(envelopes[n].Body) <= 1<<20) {
+		bytes += len(envelopes[n].Body)
+		n++
+	}
+	return envelopes[:n]
+}
+
+func newParse(*testing.B, []corpus.Envelope) func([]byte) int {
+	return func(body []byte) int {
+		e, err := validate.Parse(body, validate.Options{})
+		if err != nil {
+			return 0
+		}
+		n := e.Conformant()
+		e.Release()
+		return n
+	}
+}
+
+type yardstick struct {
+	Sensor      sonic.NoCopyRawMessage `json:"sensor"`
+	SendTime    sonic.NoCopyRawMessage `json:"sendTime"`
+	DataVersion sonic.NoCopyRawMessage `json:"dataVersion"`
+	Data        []struct {
+		Context   sonic.NoCopyRawMessage `json:"@context"`
+		ID        sonic.NoCopyRawMessage `json:"id"`
+		Type      sonic.NoCopyRawMessage `json:"type"`
+		Actor     sonic.NoCopyRawMessage `json:"actor"`
+		Action    sonic.NoCopyRawMessage `json:"action"`
+		EventTime sonic.NoCopyRawMessage `json:"eventTime"`
+		EdApp     sonic.NoCopyRawMessage `json:"edApp"`
+	} `json:"data"`
+}
+
+// newYardstick keeps its memory from one body to the next, as Parse does. It takes every item for conformant.
+func newYardstick(*testing.B, []corpus.Envelope) func([]byte) int {
+	var dec decoder.Decoder
+	dec.SetOptions(decoder.OptionCaseSensitive | decoder.OptionValidateString)
+	var e yardstick
+	return func(body []byte) int {
+		clear(e.Data)
+		e.Data = e.Data[:0]
+		dec.Reset(unsafe.String(unsafe.SliceData(body), len(body)))
+		if err := dec.Decode(&e); err != nil {
+			return 0
+		}
+		return len(e.Data)
+	}
+}
+
+// standard is Parse as one writes it with the standard library.
+type standard struct {
+	pairs map[[2]string]bool // of type and action; of an entity's type and none
+}
+
+type standardEnvelope struct {
+	Sensor, SendTime, DataVersion string
+	Data                          []json.RawMessage
+}
+
+type standardItem struct {
+	Context   any             `json:"@context"`
+	ID        string          `json:"id"`
+	Type      string          `json:"type"`
+	Actor     json.RawMessage `json:"actor"`
+	Action    string          `json:"action"`
+	EventTime string          `json:"eventTime"`
+	EdApp     json.RawMessage `json:"edApp"`
+}
+
+// newStandard learns the vocabulary that the envelopes need from Parse, which does not give its own away.
+func newStandard(b *testing.B, envelopes []corpus.Envelope) func([]byte) int {
+	s := standard{pairs: make(map[[2]string]bool)}
+	for i := range envelopes {
+		e, err := validate.Parse(envelopes[i].Body, validate.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, item := range e.Items() {
+			if item.Faults == 0 {
+				var sent standardItem
+				if err := json.Unmarshal(item.Raw, &sent); err != nil {
+					b.Fatal(err)
+				}
+				s.pairs[[2]string{sent.Type, sent.Action}] = true
+			}
+		}
+		e.Release()
+	}
+	return s.parse
+}
+
+func (s *standard) parse(body []byte) (conformant int) {
+	var e standardEnvelope
+	if !utf8.Valid(body) || json.Unmarshal(body, &e) != nil || e.Sensor == "" || e.DataVersion == "" || !isStandardTime(e.SendTime) {
+		return 0
+	}
+	for _, text := range e.Data {
+		var item standardItem
+		if json.Unmarshal(text, &item) != nil || item.ID == "" || !isStandardContext(item.Context) {
+			continue
+		}
+		if !s.pairs[[2]string{item.Type, item.Action}] {
+			continue
+		}
+		if item.Action != "" && !(isStandardActor(item.Actor) && isStandardTime(item.EventTime)) {
+			continue
+		}
+		conformant++
+	}
+	return conformant
+}
+
+func isStandardTime(s string) bool {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999Z0700"} {
+		if _, err := time.Parse(layout, s); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func isStandardActor(actor json.RawMessage) bool {
+	return len(actor) > 2 && (actor[0] == '"' || actor[0] == '{')
+}
+
+func isStandardContext(context any) bool {
+	switch c := context.(type) {
+	case string:
+		const core = "http://purl.imsglobal.org/ctx/caliper/v1p"
+		return len(c) > len(core) && c[:len(core)] == core
+	case []any:
+		for _, element := range c {
+			if isStandardContext(element) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"math/rand/v2"
+
+	"caliperedge/bench/corpus"
+)
+
+// An id holds a sender of 32 bits and a counter of 48. A run takes the upper bits of both for a number of its own, so that
+// many runs can go to one store and be told apart.
+const (
+	senderBits = 14 // maxConnections fit
+	eventBits  = 32 // of one sender
+)
+
+// runID is the number of a run.
+type runID struct{ upper, lower uint64 }
+
+func newRunID() runID {
+	return runID{rand.Uint64N(corpus.MaxSender >> senderBits), rand.Uint64N(corpus.MaxCounter >> eventBits)}
+}
+
+// id is what the id of a sender's event holds.
+func (r runID) id(sender int, event uint64) (name, counter uint64) {
+	return r.upper<<senderBits | uint64(sender), r.lower<<eventBits | event
+}
+
+// parse is the opposite of id; ok is false for events of other runs.
+func (r runID) parse(name, counter uint64) (sender int, event uint64, ok bool) {
+	sender, event = int(name&(1<<senderBits-1)), counter&(1<<eventBits-1)
+	return sender, event, name>>senderBits == r.upper && counter>>eventBits == r.lower
+}
+
+// ledger keeps for each event of a run what it was answered, and later how often it was found in the topics: four bits
+// for each. While the load runs each account belongs to its sender.
+type ledger struct {
+	run      runID
+	accounts []account
+}
+
+func newLedger(run runID, senders int) *ledger {
+	return &ledger{run, make([]account, senders)}
+}
+
+// account is the ledger of one sender. The methods that a sender uses do nothing on nil: there is no ledger.
+type account struct {
+	sent  uint64
+	marks []byte // of events 0 and 1, 2 and 3, …: two bits outcome, two bits times found
+}
+
+// grow makes room for the events below sent; they are unclear.
+func (a *account) grow(sent uint64) {
+	if a == nil {
+		return
+	}
+	a.sent = sent
+	for uint64(len(a.marks))*2 < sent {
+		a.marks = append(a.marks, 0)
+	}
+}
+
+// settle notes the answer for the events of an envelope.
+func (a *account) settle(first uint64, items int, j judgement) {
+	if a == nil {
+		return
+	}
+	for i := range items {
+		o := j.all
+		if j.routes != nil {
+			o = refused
+			if j.routes.taken[i] {
+				o = acknowledged
+			}
+		}
+		n := first + uint64(i)
+		a.marks[n/2] |= byte(o) << (4 * (n % 2))
+	}
+}
+
+// found notes that an event is in a topic.
+func (a *account) found(n uint64) {
+	if times := a.times(n); times < 3 {
+		shift := 4*(n%2) + 2
+		a.marks[n/2] = a.marks[n/2]&^(3<<shift) | byte(times+1)<<shift
+	}
+}
+
+func (a *account) outcome(n uint64) outcome { return outcome(a.marks[n/2] >> (4 * (n % 2)) & 3) }
+
+// times is how often an event was found: 3 stands for 3 or more.
+func (a *account) times(n uint64) int { return int(a.marks[n/2] >> (4*(n%2) + 2) & 3) }

@@ -1,0 +1,57 @@
+# make alone lists the targets.
+GO  ?= go
+BIN := bin/caliper-edge
+
+# Native fuzz targets, as package:target, and how long each runs in make fuzz.
+FUZZ     := validate:FuzzScan validate:FuzzParse validate:FuzzTime edge/tokenmap:FuzzParse pipeline:FuzzRecord pipeline/stream:FuzzRecords
+FUZZTIME ?= 60s
+
+# What make bench and make bench-compare measure: rows as go test -bench names them, passes, time of a row in each pass.
+export BENCH     ?= .
+export COUNT     ?= 6
+export BENCHTIME ?= 200ms
+
+.DEFAULT_GOAL := help
+.PHONY: help build run watch test check format fuzz bench bench-compare clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/caliper-edge
+	$(GO) build -trimpath -o $(BIN) .
+
+run: build ## build and start an endpoint; the first use creates what it needs
+	@$(BIN) serve --init
+
+watch: build ## print the records of the topic standard as they arrive
+	@$(BIN) tail standard --since now
+
+test: ## run all tests
+	$(GO) test -count=1 ./...
+
+check: ## format, vet, staticcheck, import rules, all tests under the race detector
+	@test -z "$$(gofmt -l .)" || { echo "not formatted; run make format:"; gofmt -l .; exit 1; }
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 ./internal/importrules
+	$(GO) test -count=1 -race ./...
+
+format: ## format the Go files
+	gofmt -w .
+
+fuzz: ## run every fuzz target for FUZZTIME (60s)
+	@for t in $(FUZZ); do \
+		$(GO) test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $(FUZZTIME) || exit 1; \
+	done
+
+bench: ## run the benchmarks, about 7 minutes; BENCH=Parse takes some of them
+	@GO=$(GO) bench/run.sh
+
+bench-compare: ## the benchmarks of BENCH on revision BASE and on this tree in turns, and a table of both
+	@test -n "$(BASE)" || { echo "say which revision: make bench-compare BASE=HEAD"; exit 1; }
+	@GO=$(GO) bench/run.sh $(BASE)
+
+clean: ## remove what was built; data/ stays
+	rm -rf bin

@@ -95,7 +95,8 @@ func TestReaderReads(t *testing.T) {
 	if err := p.Probe(deadline(t)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "client is connected again", nc.IsConnected)
+	// Connected alone would also be true of a client that has not yet noticed.
+	eventually(t, "client is connected again", func() bool { return nc.Stats().Reconnects > 0 && nc.IsConnected() })
 	if got := fmt.Sprint(fetch(t, nc, c, 4)); got != "[3 4 5 6]" {
 		t.Fatalf("fetch after the restart: %s, want [3 4 5 6]", got)
 	}

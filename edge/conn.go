@@ -149,12 +149,23 @@ func (l *listener) draining() bool { return l.acceptBy.Load() != 0 }
 type conn struct {
 	*net.TCPConn
 	l     *listener
-	read  atomic.Bool // it was served, not turned away
-	ended atomic.Bool // the peer is gone: nothing to linger for
+	read  bool // it was served, not turned away
+	ended bool // the peer is gone: nothing to linger for
 
-	mu      sync.Mutex
-	waiting bool // no byte of a request has arrived
-	closed  bool
+	// readBy and writeBy are what the server asked for, several times for a
+	// request. Nearly always the bytes are there before anything has to wait,
+	// and to move a socket's deadline costs as much as a look at the header. So
+	// the socket's own is moved before a read or write only if it must come
+	// nearer; one that turns out to have been too near is moved and the read or
+	// write repeated.
+	readBy, writeBy time.Time
+	writeArmed      time.Time // of the socket
+
+	mu        sync.Mutex
+	waiting   bool      // no byte of a request has arrived
+	drainBy   time.Time // ends the waiting, where draining
+	readArmed time.Time // of the socket
+	closed    bool
 }
 
 // stateChanged is the server's ConnState hook.
@@ -165,6 +176,7 @@ func stateChanged(nc net.Conn, state fasthttp.ConnState) {
 	if c, ok := nc.(*conn); ok {
 		c.mu.Lock()
 		c.waiting = state == fasthttp.StateNew || state == fasthttp.StateIdle
+		c.drainBy = time.Time{}
 		c.mu.Unlock()
 	}
 }
@@ -174,42 +186,103 @@ func (c *conn) hurry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting {
-		c.TCPConn.SetReadDeadline(time.Now().Add(drainIdle))
+		c.drainBy = time.Now().Add(drainIdle)
+		c.armReadLocked(c.drainBy)
 	}
 }
 
-// SetReadDeadline keeps a waiting connection's deadline near when draining.
+// SetReadDeadline takes effect with the next Read.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waiting && c.l.draining() {
-		if soon := time.Now().Add(drainIdle); t.IsZero() || t.After(soon) {
-			t = soon
-		}
+	c.readBy = t
+	return nil
+}
+
+// SetWriteDeadline takes effect with the next Write.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.writeBy = t
+	return nil
+}
+
+// SetDeadline does both.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.readBy, c.writeBy = t, t
+	return nil
+}
+
+// readUntil is the read deadline in force. The caller holds c.mu.
+func (c *conn) readUntil() time.Time {
+	if c.waiting && c.drainBy.IsZero() && c.l.draining() {
+		c.drainBy = time.Now().Add(drainIdle)
 	}
-	return c.TCPConn.SetReadDeadline(t)
+	if nearer(c.drainBy, c.readBy) {
+		return c.drainBy
+	}
+	return c.readBy
+}
+
+func (c *conn) armReadLocked(t time.Time) {
+	c.readArmed = t
+	c.TCPConn.SetReadDeadline(t)
+}
+
+// nearer reports whether deadline a ends before b. The zero time never ends.
+func nearer(a, b time.Time) bool {
+	return !a.IsZero() && (b.IsZero() || a.Before(b))
 }
 
 // Read remembers whether the peer is gone. To a connection that waits in vain
 // it gives io.EOF: a time-out would be answered by 408, which a sensor that
 // just sends its first request would take for the answer to that.
 func (c *conn) Read(b []byte) (int, error) {
-	c.read.Store(true)
-	n, err := c.TCPConn.Read(b)
-	switch {
-	case err == nil:
-	case !errors.Is(err, os.ErrDeadlineExceeded):
-		c.ended.Store(true)
-	case c.isWaiting():
-		err = io.EOF
+	c.read = true
+	c.mu.Lock()
+	if by := c.readUntil(); nearer(by, c.readArmed) {
+		c.armReadLocked(by)
+	}
+	c.mu.Unlock()
+	for {
+		n, err := c.TCPConn.Read(b)
+		switch {
+		case err == nil:
+			return n, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			c.ended = true
+			return n, err
+		}
+		c.mu.Lock()
+		by, waiting := c.readUntil(), c.waiting
+		over := nearer(by, time.Now())
+		if !over {
+			c.armReadLocked(by)
+		}
+		c.mu.Unlock()
+		switch {
+		case over && waiting:
+			return n, io.EOF
+		case over:
+			return n, err
+		}
+	}
+}
+
+// Write is net.Conn's.
+func (c *conn) Write(b []byte) (int, error) {
+	if nearer(c.writeBy, c.writeArmed) {
+		c.armWrite()
+	}
+	n, err := c.TCPConn.Write(b)
+	for err != nil && errors.Is(err, os.ErrDeadlineExceeded) && !nearer(c.writeBy, time.Now()) {
+		c.armWrite()
+		var more int
+		more, err = c.TCPConn.Write(b[n:])
+		n += more
 	}
 	return n, err
 }
 
-func (c *conn) isWaiting() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.waiting
+func (c *conn) armWrite() {
+	c.writeArmed = c.writeBy
+	c.TCPConn.SetWriteDeadline(c.writeBy)
 }
 
 // Close tells the peer that nothing more comes, reads on what it was still
@@ -224,7 +297,7 @@ func (c *conn) Close() error {
 	if again {
 		return net.ErrClosed
 	}
-	if c.read.Load() && !c.ended.Load() && c.CloseWrite() == nil {
+	if c.read && !c.ended && c.CloseWrite() == nil {
 		c.linger()
 	}
 	err := c.TCPConn.Close()

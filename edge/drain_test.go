@@ -73,7 +73,7 @@ func TestDrainWaitsForAnswers(t *testing.T) {
 				waiting = append(waiting, conn)
 			}
 			poll(t, "the requests to arrive", func() bool { return requests.Get() == clients && g.arrived.Load() > 0 })
-			drained := s.drain(10 * time.Second)
+			drained := s.drain(30 * time.Second)
 			poll(t, "the drain to begin", s.Draining)
 			select {
 			case err := <-drained:
@@ -84,7 +84,7 @@ func TestDrainWaitsForAnswers(t *testing.T) {
 			if b, err := waiting[0].r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("answered %q %v before the events were stored", b, err)
 			}
-			waiting[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+			waiting[0].SetReadDeadline(time.Now().Add(30 * time.Second))
 			close(g.opened)
 			for i, conn := range waiting {
 				a, err := conn.read(http.MethodPost)
@@ -116,7 +116,7 @@ func TestDrainKeepsItsTime(t *testing.T) {
 	poll(t, "the request to arrive", func() bool { return g.arrived.Load() > 0 })
 	start := time.Now()
 	err := <-s.drain(100 * time.Millisecond)
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 20*time.Second { // the request has 30 s
 		t.Errorf("a drain of 100ms took %v", took)
 	}
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 connections") {
@@ -127,16 +127,17 @@ func TestDrainKeepsItsTime(t *testing.T) {
 		t.Errorf("the request that was left: %v %v", a, err)
 	}
 	c.Close()
-	if err := <-s.drain(10 * time.Second); err != nil {
+	if err := <-s.drain(30 * time.Second); err != nil {
 		t.Errorf("another drain: %v", err)
 	}
 }
 
 // TestDrainClosesWaitingConnections ends connections between requests, and those
-// on which none has come yet, without a reset and without an answer.
+// on which none has come yet, without a reset and without an answer. They do not
+// wait for their own time, which is longer than the drain may take.
 func TestDrainClosesWaitingConnections(t *testing.T) {
 	t.Parallel()
-	s := serve(t, serving{})
+	s := serve(t, serving{Config: Config{HeaderTimeout: time.Hour, IdleTimeout: time.Hour}})
 	var idle, fresh []*client
 	for i := range 6 {
 		c := dial(t, s)
@@ -145,8 +146,7 @@ func TestDrainClosesWaitingConnections(t *testing.T) {
 		fresh = append(fresh, dial(t, s))
 	}
 	poll(t, "the connections to be accepted", func() bool { return s.server.GetOpenConnectionsCount() == 12 })
-	start := time.Now()
-	drained := s.drain(10 * time.Second)
+	drained := s.drain(30 * time.Second)
 	for i := range idle {
 		if err := idle[i].ended(); err != nil {
 			t.Errorf("end of idle connection %d: %v", i, err)
@@ -159,9 +159,6 @@ func TestDrainClosesWaitingConnections(t *testing.T) {
 	}
 	if err := <-drained; err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("drain of waiting connections took %v", took)
 	}
 	if c, err := net.Dial("tcp", s.addr); err == nil {
 		c.Close()
@@ -192,7 +189,7 @@ func TestDrainAnswersWhatWasSentBefore(t *testing.T) {
 		}
 		io.WriteString(c, text[:part])
 	}
-	drained := s.drain(10 * time.Second)
+	drained := s.drain(30 * time.Second)
 	poll(t, "the drain to begin", s.Draining)
 	time.Sleep(2 * drainIdle) // longer than a connection without a request may wait
 	for i, c := range conns {
@@ -222,7 +219,7 @@ func TestDrainAnswersWhatWasSentBefore(t *testing.T) {
 func TestDrainWithoutConnections(t *testing.T) {
 	t.Parallel()
 	s := serve(t, serving{})
-	if err := <-s.drain(10 * time.Second); err != nil {
+	if err := <-s.drain(30 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := net.Dial("tcp", s.addr); err == nil {
@@ -235,7 +232,7 @@ func TestDrainWithoutConnections(t *testing.T) {
 // the kernel when the drain begins.
 func TestDrainServesTheAcceptQueue(t *testing.T) {
 	t.Parallel()
-	s := build(t, serving{})
+	s := build(t, serving{Config: Config{HeaderTimeout: time.Hour}}) // the silent ones must not wait for it
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -255,8 +252,7 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 	s.StartDrain()
 	go func() { ended <- s.Serve(ln, nil) }()
 	poll(t, "the endpoint to serve", func() bool { return s.listener.Load() != nil })
-	start := time.Now()
-	drained := s.drain(20 * time.Second)
+	drained := s.drain(30 * time.Second)
 	for i, c := range conns {
 		a, err := c.read(http.MethodPost)
 		if err != nil {
@@ -275,9 +271,6 @@ func TestDrainServesTheAcceptQueue(t *testing.T) {
 	}
 	if err := <-drained; err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("the drain took %v, with silent connections", took)
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("serve: %v", err)
@@ -306,14 +299,14 @@ func TestConnectionAcceptedWhileDraining(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("read %d bytes, %v; want io.EOF", n, err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it waited %v for a request", took)
 	}
 	if err := c.Close(); err != nil {
@@ -366,7 +359,7 @@ func TestDrainUnderLoad(t *testing.T) {
 		})
 	}
 	started.Wait()
-	if err := <-s.drain(15 * time.Second); err != nil {
+	if err := <-s.drain(time.Minute); err != nil {
 		t.Error(err)
 	}
 	wg.Wait()
@@ -399,6 +392,7 @@ func TestDrainUnderLoad(t *testing.T) {
 // request was answered; last, whether the connection is at its end.
 func postUnlessEnded(c *client, body string) (taken, last bool, err error) {
 	// Like every client, look first whether the server has ended it.
+	looked := time.Now()
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))
 	switch _, err := c.r.Peek(1); {
 	case errors.Is(err, io.EOF):
@@ -406,11 +400,18 @@ func postUnlessEnded(c *client, body string) (taken, last bool, err error) {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return false, true, fmt.Errorf("while idle: %w", err)
 	}
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	if err := c.post(testToken, body); err != nil {
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	err = c.post(testToken, body)
+	// The server ended it after the look and lingers only so long for a client
+	// that was stopped in between.
+	late := time.Since(looked) > lingerIdle
+	if err != nil {
+		if late && errors.Is(err, syscall.EPIPE) {
+			return false, true, nil
+		}
 		return false, true, fmt.Errorf("write: %w", err)
 	}
-	if _, err := c.r.Peek(1); errors.Is(err, io.EOF) {
+	if _, err := c.r.Peek(1); errors.Is(err, io.EOF) || late && errors.Is(err, syscall.ECONNRESET) {
 		return false, true, nil
 	}
 	a, err := c.read(http.MethodPost)

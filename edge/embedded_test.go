@@ -54,7 +54,7 @@ func TestReceiptFindsTheEvent(t *testing.T) {
 		if a.StatusCode != 202 || a.body != want || a.Header.Get("Caliper-Durability") != "fsync" {
 			t.Fatalf("%d %v %s, want %s", a.StatusCode, a.Header, a.body, want)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		for topic, item := range map[string]string{"standard": event(i), "entities": entity(i)} {
 			st, err := store.JetStream().Stream(ctx, "caliper-"+topic)
@@ -84,7 +84,7 @@ func TestFullStore(t *testing.T) {
 	for range 100 {
 		start := time.Now()
 		if a = c.exchange(t, body); a.StatusCode != http.StatusOK {
-			if took := time.Since(start); took > time.Second {
+			if took := time.Since(start); took > 10*time.Second { // it did not wait for the request's deadline
 				t.Errorf("a full store took %v to say so", took)
 			}
 			break
@@ -102,7 +102,7 @@ func TestFullStore(t *testing.T) {
 	if a := c.exchange(t, envelope(append(events(20), entity(1))...)); a.StatusCode != 503 || a.body != want {
 		t.Errorf("an envelope for both: %d %s", a.StatusCode, a.body)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	st, err := store.JetStream().Stream(ctx, "caliper-standard")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
 	"caliperedge/validate"
 
@@ -162,8 +163,7 @@ func (e *Endpoint) handle(ctx *fasthttp.RequestCtx) {
 	a := e.admit(&ctx.Request.Header)
 	switch a.errand {
 	case takeEvents:
-		a.principal.Touch(time.Now())
-		e.receive(ctx, a.principal.Tool)
+		e.receive(ctx, a.principal)
 	case tellConfiguration:
 		a.principal.Touch(time.Now())
 		ctx.SetContentType(contentTypeJSON)
@@ -208,10 +208,12 @@ func (e *Endpoint) turnAway(ctx *fasthttp.RequestCtx, a admission) {
 
 // receive takes an envelope from an authenticated tool: checks 4 to 14 of the
 // contract, in their order.
-func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, tool string) {
+func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Principal) {
+	start := time.Now()
+	principal.Touch(start)
+	tool := principal.Tool
 	m := e.metrics.tool(tool)
 	debug := debugAsked(&ctx.Request.Header)
-	start := time.Now()
 
 	limits := e.limitsOf(tool)
 	if s := limits.wait(e.cfg.Rate, start, true); s > 0 { // 4
@@ -271,9 +273,12 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, tool string) {
 		err := e.pipeline.Submit(receipt, received.Add(e.cfg.RequestTimeout-answerTime))
 		held.free() // what waits for the store is the receipt alone
 		e.stored(ctx, m, n, receipt, err)
-		e.metrics.store.Update(time.Since(parsed).Seconds())
 	}
-	e.metrics.total.Update(time.Since(start).Seconds())
+	end := time.Now()
+	if !debug && refusal.refusal == accepted {
+		e.metrics.store.Update(end.Sub(parsed).Seconds())
+	}
+	e.metrics.total.Update(end.Sub(start).Seconds())
 }
 
 // holding is what a request holds until its records were submitted.

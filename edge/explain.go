@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 
+	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
 	"caliperedge/validate"
 
@@ -89,7 +90,7 @@ func (e *Endpoint) Judge(body []byte) (status int, answer []byte) {
 	h.SetContentType(contentTypeJSON)
 	h.Set("X-Debug", "TRUE")
 	ctx.Request.SetBodyStream(bytes.NewReader(body), len(body))
-	e.receive(&ctx, "offline")
+	e.receive(&ctx, &tokenmap.Principal{Tool: "offline"})
 	return ctx.Response.StatusCode(), ctx.Response.Body()
 }
 

@@ -21,7 +21,7 @@ import (
 // all the same, and nothing is reserved for the body.
 func TestRefusedByHeader(t *testing.T) {
 	t.Parallel()
-	s := serve(t, serving{})
+	s := serve(t, serving{Config: Config{BodyTimeout: time.Hour}})
 	for name, c := range map[string]struct {
 		start, authorization string
 		status               int
@@ -35,7 +35,6 @@ func TestRefusedByHeader(t *testing.T) {
 			t.Run(name+", "+length, func(t *testing.T) {
 				t.Parallel()
 				conn := dial(t, s)
-				conn.SetDeadline(time.Now().Add(5 * time.Second)) // far below the time a body may take
 				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: edge.example\r\nAuthorization: %s\r\nContent-Type: application/json\r\n%s\r\n\r\n",
 					c.start, c.authorization, length)
 				a, err := conn.read(http.MethodPost)
@@ -160,7 +159,7 @@ func TestAnswerInTime(t *testing.T) {
 	c := dial(t, s)
 	start := time.Now()
 	a := c.exchange(t, envelope(event(1)))
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 4*time.Second { // below the default
 		t.Errorf("the answer took %v with a deadline of 500ms", took)
 	}
 	if a.StatusCode != 503 || !strings.Contains(a.body, "Events cannot be stored now.") || a.Header.Get("Retry-After") == "" || a.Header.Get("Caliper-Durability") != "" {
@@ -208,7 +207,7 @@ func TestMaxConnections(t *testing.T) {
 		held = append(held, c)
 	}
 	var above []*client
-	for range 5 * limit {
+	for range 15 * limit {
 		above = append(above, dial(t, s))
 	}
 	start := time.Now()
@@ -224,7 +223,7 @@ func TestMaxConnections(t *testing.T) {
 		a, err := c.read(http.MethodPost)
 		return err == nil && a.StatusCode == 200
 	})
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > time.Duration(len(above))*lingerIdle/2 { // had each of them held up the next
 		t.Errorf("it took %v until a free place was taken", took)
 	}
 }
@@ -285,7 +284,7 @@ func TestDefectInHandler(t *testing.T) {
 // TestTLS serves TLS, with the same care for the ends of connections.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	s := build(t, serving{})
+	s := build(t, serving{Config: Config{IdleTimeout: time.Hour}}) // longer than the drain may take
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -304,15 +303,14 @@ func TestTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(15 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		c := newClient(conn)
 		if a := c.exchange(t, envelope(event(i))); a.StatusCode != 200 || a.Close {
 			t.Errorf("%d %s", a.StatusCode, a.body)
 		}
 		clients = append(clients, c)
 	}
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- s.Drain(ctx) }()
@@ -324,9 +322,6 @@ func TestTLS(t *testing.T) {
 	}
 	if err := <-drained; err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("idle connections took %v to drain", took)
 	}
 	served.Wait()
 }
@@ -393,7 +388,6 @@ func TestSilentConnectionGetsNoAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, serving{Config: Config{HeaderTimeout: 50 * time.Millisecond}})
 	c := dial(t, s)
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
 		t.Errorf("a connection that said nothing got %q, %v", got, err)
 	}

@@ -90,7 +90,7 @@ func serve(t testing.TB, s serving) *served {
 	go func() { ended <- out.Serve(ln, nil) }()
 	poll(t, "the endpoint to serve", func() bool { return out.listener.Load() != nil })
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := out.Drain(ctx); err != nil {
 			t.Errorf("drain: %v", err)
@@ -119,6 +119,10 @@ func build(t testing.TB, s serving) *served {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if s.RequestTimeout == 0 { // no test is about it that does not set it, and a busy machine stalls for seconds
+		s.RequestTimeout = 30 * time.Second
+	}
+	s.pipeline.PublishTimeout, s.pipeline.AttemptTimeout = 25*time.Second, 10*time.Second
 	s.pipeline.Topics, s.pipeline.Metrics, s.Config.Metrics = testTopics, out.metrics, out.metrics
 	if s.Config.MaxBodyBytes != 0 {
 		s.pipeline.MaxEnvelopeBytes = 4 * int64(s.Config.MaxBodyBytes)
@@ -128,7 +132,7 @@ func build(t testing.TB, s serving) *served {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := p.Drain(ctx); err != nil {
 			t.Errorf("drain of the pipeline: %v", err)
@@ -147,7 +151,7 @@ func build(t testing.TB, s serving) *served {
 // poll waits until done, and fails the test where that takes too long.
 func poll(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -209,7 +213,7 @@ func dial(t testing.TB, s *served) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return newClient(c)
 }
 

@@ -6,20 +6,24 @@ import (
 )
 
 // batch gathers the records of many envelopes for one topic. It is pure state:
-// no lock, no clock, no goroutine. Its topic guards it while it is open, and
-// the worker that publishes it owns it afterwards.
+// no lock, no clock, no goroutine. Its topic guards it; what is in it changes no
+// more once it is sealed, and the worker that publishes it reads it without the
+// lock.
 type batch struct {
 	buf      []byte // records, one a line
 	records  int
 	entries  []entry
-	deadline time.Time // the latest of its envelopes': the others end their wait themselves
+	deadline time.Time // the latest of its envelopes'
+	nearest  time.Time // no later than the first of its envelopes' that has not passed
 	opened   time.Time // when its first envelope joined
 }
 
 // entry is the part of one envelope in a batch.
 type entry struct {
 	receipt *Receipt
-	end     int // its records end here in buf
+	round   uint64    // of receipt, which may be reused once this is settled
+	by      time.Time // when receipt's wait is to end, settled or not
+	end     int       // its records end here in buf
 	records int
 }
 
@@ -28,8 +32,27 @@ func (b *batch) join(r *Receipt, records int) {
 	if r.deadline.After(b.deadline) {
 		b.deadline = r.deadline
 	}
+	if len(b.entries) == 0 || r.deadline.Before(b.nearest) {
+		b.nearest = r.deadline
+	}
 	b.records += records
-	b.entries = append(b.entries, entry{receipt: r, end: len(b.buf), records: records})
+	b.entries = append(b.entries, entry{receipt: r, round: r.round.Load(), by: r.deadline, end: len(b.buf), records: records})
+}
+
+// expire ends the waits that were to end before t.
+func (b *batch) expire(t time.Time) {
+	if !b.nearest.Before(t) {
+		return
+	}
+	b.nearest = b.deadline
+	for i := range b.entries {
+		switch e := &b.entries[i]; {
+		case e.by.Before(t):
+			e.receipt.expire(e.round)
+		case e.by.Before(b.nearest):
+			b.nearest = e.by
+		}
+	}
 }
 
 // reset empties b, its buffer kept for the next batch unless it has grown

@@ -24,10 +24,11 @@ type Receipt struct {
 	deadline time.Time
 
 	submitted bool
-	settled   bool          // the token of done was taken
+	settled   bool          // Wait was ended by the last settlement
 	pending   atomic.Int32  // settlements to come, and one for Submit itself
-	done      chan struct{} // gets a token when pending reaches zero
-	timer     *time.Timer
+	round     atomic.Uint64 // odd from Submit until the last settlement, or the deadline, ends the wait
+	late      bool          // the deadline did
+	done      chan struct{} // gets a token when the wait ends
 
 	mu    sync.Mutex // guards what workers write
 	parts []Part
@@ -73,27 +74,34 @@ func (r *Receipt) Level() Level {
 }
 
 // Wait blocks until every record is settled, at the latest until the deadline
-// given to Submit, and returns nil if all of them are stored. Otherwise
+// given to Submit or up to watchInterval before it, and returns nil if all of them are stored. Otherwise
 // nothing of the envelope may be reported as accepted. ErrUnacknowledged means
 // that nobody knows of at least one message whether it is stored;
 // ErrStoreFull, ErrRefused and ErrUnavailable that at least one is not. Others
 // of an envelope that needed several messages may be stored whatever the
 // error.
 func (r *Receipt) Wait() error {
-	if r.timer == nil {
-		r.timer = time.NewTimer(time.Until(r.deadline))
-	} else {
-		r.timer.Reset(time.Until(r.deadline))
-	}
-	select {
-	case <-r.done:
-		r.timer.Stop()
-		r.settled = true
-		sortParts(r.parts)
-		return r.err
-	case <-r.timer.C:
-		r.p.metrics.late.Inc()
+	<-r.done
+	if r.late {
 		return ErrUnacknowledged
+	}
+	r.settled = true
+	sortParts(r.parts)
+	return r.err
+}
+
+// end ends the wait of a round, and reports whether nothing else had ended it
+// before.
+func (r *Receipt) end(round uint64) bool {
+	return round%2 == 1 && r.round.CompareAndSwap(round, round+1)
+}
+
+// expire ends the wait of a round that is still on at its deadline.
+func (r *Receipt) expire(round uint64) {
+	if r.end(round) {
+		r.p.metrics.late.Inc()
+		r.late = true
+		r.done <- struct{}{}
 	}
 }
 
@@ -137,7 +145,9 @@ func (r *Receipt) finish() {
 	switch n := r.pending.Add(-1); {
 	case n == 0:
 		r.p.budget.Release(r.held)
-		r.done <- struct{}{}
+		if r.end(r.round.Load()) {
+			r.done <- struct{}{}
+		}
 	case n < 0:
 		panic("pipeline: receipt settled twice")
 	}

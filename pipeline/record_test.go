@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -130,4 +131,16 @@ func FuzzRecord(f *testing.F) {
 			t.Fatal("the body was changed")
 		}
 	})
+}
+
+func TestPutTime(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		at := time.Unix(random.Int64N(253402300799), random.Int64N(1e9)).In(time.FixedZone("", 5*3600+1800))
+		var got [timeBytes]byte
+		putTime(&got, at)
+		if want := at.UTC().Format("2006-01-02T15:04:05.000Z"); string(got[:]) != want {
+			t.Fatalf("%s, want %s", got[:], want)
+		}
+	}
 }

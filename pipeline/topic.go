@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,6 +20,7 @@ type topic struct {
 	mu       sync.Mutex
 	open     *batch   // gathers; nil or with at least one record
 	full     []*batch // sealed because they were full, oldest first
+	leaving  []*batch // being published
 	inFlight int      // workers at this topic
 }
 
@@ -94,39 +96,63 @@ func (t *topic) sealLocked(r *Receipt, records int) {
 func (t *topic) next() *batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var b *batch
 	switch {
 	case len(t.full) > 0:
-		b := t.full[0]
-		t.full = t.full[1:]
-		return b
+		b, t.full = t.full[0], t.full[1:]
 	case t.open != nil:
-		b := t.open
-		t.open = nil
-		return b
+		b, t.open = t.open, nil
+	default:
+		t.inFlight--
+		return nil
 	}
-	t.inFlight--
-	return nil
+	t.leaving = append(t.leaving, b)
+	return b
+}
+
+// left forgets a batch that was published. reuse tells whether it is in order.
+func (t *topic) left(b *batch, reuse bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leaving = slices.DeleteFunc(t.leaving, func(other *batch) bool { return other == b })
+	if reuse {
+		t.p.freeBatch(b)
+	}
+}
+
+// expire ends the waits that were to end before now.
+func (t *topic) expire(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open != nil {
+		t.open.expire(now)
+	}
+	for _, b := range t.full {
+		b.expire(now)
+	}
+	for _, b := range t.leaving {
+		b.expire(now)
+	}
 }
 
 // run is what a worker does: it publishes batches of t until there are none.
 func (t *topic) run() {
 	defer t.p.workers.Done()
 	for b := t.next(); b != nil; b = t.next() {
-		t.publish(b)
+		t.left(b, t.publish(b))
 	}
 }
 
 // publish stores b and settles every entry of it exactly once, whatever
-// happens. A batch too large for one message, once packed, is halved.
-func (t *topic) publish(b *batch) {
+// happens. A batch too large for one message, once packed, is halved. finished
+// is false where a panic was in the way.
+func (t *topic) publish(b *batch) (finished bool) {
 	enc := t.p.encoders.Get().(*encoder)
 	todo := []piece{b.whole()}
-	finished := false
 	defer func() {
 		cause := recover()
 		if finished {
 			t.p.encoders.Put(enc)
-			t.p.freeBatch(b)
 			return
 		}
 		// enc and b may be in any state: they are left to the garbage collector.
@@ -151,7 +177,7 @@ func (t *topic) publish(b *batch) {
 		t.settle(&todo[last], part, err)
 		todo = todo[:last]
 	}
-	finished = true
+	return true
 }
 
 // settle tells every entry of p what became of it.

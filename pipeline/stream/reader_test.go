@@ -226,7 +226,7 @@ func TestTailFollows(t *testing.T) {
 				select {
 				case r := <-records:
 					got = append(got, r)
-				case <-time.After(20 * time.Second):
+				case <-time.After(30 * time.Second):
 					t.Fatalf("nothing after %q", got)
 				}
 			}

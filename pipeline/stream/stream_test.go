@@ -25,10 +25,10 @@ func testLayout() Layout {
 	}}
 }
 
-// deadline is the context of a test: long for a busy machine.
+// deadline is the context of a step of a test: long for a busy machine.
 func deadline(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -100,12 +100,12 @@ func probeWorks(p *Publisher) bool {
 
 func probeFails(p *Publisher) bool { return !probeWorks(p) }
 
-// eventually polls until ok, for at most ten seconds.
+// eventually polls until ok, for at most thirty seconds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }

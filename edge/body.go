@@ -88,6 +88,13 @@ func (b *body) grow(n int) bool {
 	return true
 }
 
+// shrink gives back to the budget what is reserved beyond n bytes.
+func (b *body) shrink(n int) {
+	b.budget.Release(b.reserved - int64(n))
+	b.reserved = int64(n)
+	b.buf = b.buf[:n]
+}
+
 // read makes checks 6 and 7 and reads the body into b, unpacked.
 func (e *Endpoint) read(ctx *fasthttp.RequestCtx, b *body) refused {
 	stream := ctx.RequestBodyStream()
@@ -153,21 +160,31 @@ func (e *Endpoint) unpackZstd(b *body, packed []byte) refused {
 	// One block more than the limit: a decoder that finds too little room for
 	// a block calls it damaged, so the limit must show in a block that fits.
 	most := e.cfg.MaxBodyBytes + blockBytes
-	if !b.grow(most) {
-		return refused{refusal: tooMuchInFlight}
+	room := most
+	var frame zstd.Header
+	if frame.Decode(packed) == nil && frame.HasFCS && frame.FrameContentSize < uint64(e.cfg.MaxBodyBytes) {
+		room = int(frame.FrameContentSize) + blockBytes
 	}
-	var err error
-	b.buf, err = z.DecodeAll(packed, b.buf[:0:most])
-	surplus := b.reserved - int64(len(b.buf))
-	b.budget.Release(surplus)
-	b.reserved -= surplus
-	switch {
-	case len(b.buf) > e.cfg.MaxBodyBytes, errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return refused{refusal: bodyTooLarge, limit: int64(e.cfg.MaxBodyBytes)}
-	case err != nil:
-		return refused{refusal: damagedBody}
+	for {
+		if !b.grow(room) {
+			return refused{refusal: tooMuchInFlight}
+		}
+		var err error
+		b.buf, err = z.DecodeAll(packed, b.buf[:0:room])
+		if err != nil && room < most { // its header told less than there is, or more frames follow
+			b.shrink(0)
+			room = most
+			continue
+		}
+		b.shrink(len(b.buf))
+		switch {
+		case len(b.buf) > e.cfg.MaxBodyBytes, errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return refused{refusal: bodyTooLarge, limit: int64(e.cfg.MaxBodyBytes)}
+		case err != nil:
+			return refused{refusal: damagedBody}
+		}
+		return refused{}
 	}
-	return refused{}
 }
 
 // fill reads r to its end into b, which grows as it goes.

@@ -282,6 +282,16 @@ func bodyOf(t testing.TB, text string) []byte {
 				t.Fatal(err)
 			}
 			body = w.EncodeAll(body, nil)
+		case "zstd-each": // n bytes in a frame of their own, which tells its content size
+			w, err := zstd.NewWriter(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var frames []byte
+			for part := range slices.Chunk(body, n) {
+				frames = w.EncodeAll(part, frames)
+			}
+			body = frames
 		case "chunk": // in chunks of n bytes
 			var b bytes.Buffer
 			for part := range slices.Chunk(body, n) {

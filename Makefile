@@ -12,10 +12,10 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check format fuzz bench bench-compare clean
+.PHONY: help build run watch test check format fuzz bench bench-compare ceiling profile k6 clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/caliper-edge
 	$(GO) build -trimpath -o $(BIN) .
@@ -53,5 +53,14 @@ bench-compare: ## the benchmarks of BENCH on revision BASE and on this tree in t
 	@test -n "$(BASE)" || { echo "say which revision: make bench-compare BASE=HEAD"; exit 1; }
 	@GO=$(GO) bench/run.sh $(BASE)
 
+ceiling: ## side by side: a server that only reads, this one, and this one on a nats-server of its own; about 15 minutes
+	$(GO) run ./bench/ceiling $(CEILING)
+
+profile: ## record default.pgo, by which the compiler optimises; about a minute
+	@GO=$(GO) bench/profile.sh
+
+k6: ## run SCRIPT of k6/ (smoke, steady, spike, soak, reject) against the endpoint at URL, or against one of its own
+	@GO=$(GO) k6/run.sh $(SCRIPT)
+
 clean: ## remove what was built; data/ stays
-	rm -rf bin
+	rm -rf bin bench/out k6/out

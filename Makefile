@@ -12,7 +12,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check format fuzz bench bench-compare ceiling profile k6 clean
+.PHONY: help build run watch test check format fuzz bench bench-compare ceiling slow-sync profile k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,8 +53,11 @@ bench-compare: ## the benchmarks of BENCH on revision BASE and on this tree in t
 	@test -n "$(BASE)" || { echo "say which revision: make bench-compare BASE=HEAD"; exit 1; }
 	@GO=$(GO) bench/run.sh $(BASE)
 
-ceiling: ## side by side: a server that only reads, this one, and this one on a nats-server of its own; about 15 minutes
-	$(GO) run ./bench/ceiling $(CEILING)
+ceiling: ## measure against a bare fasthttp, about 20 minutes; CEILING='-rounds 1 -duration 1s' is a look
+	@GO=$(GO) $(GO) run ./bench/ceiling $(CEILING)
+
+slow-sync: ## what a disk with slower syncs would cost; needs strace
+	@GO=$(GO) $(GO) run ./bench/ceiling -sync-delays 1ms,3ms $(CEILING)
 
 profile: ## record default.pgo, by which the compiler optimises; about a minute
 	@GO=$(GO) bench/profile.sh

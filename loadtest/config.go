@@ -42,6 +42,7 @@ type config struct {
 	prefix           string
 	topics           []string
 	maxErrors        float64
+	pids             []int // of processes whose processor time is reported too
 	json, html       string
 }
 
@@ -81,6 +82,11 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.prefix, "prefix", "caliper", "with -ledger: begins the names of streams")
 	fs.StringVar(&topics, "topics", pipeline.TopicStandard+","+pipeline.TopicEntities, "with -ledger: topics to read")
 	fs.Float64Var(&c.maxErrors, "max-errors", 0, "share of requests that may fail for a good verdict, 0 to 1")
+	fs.Func("pid", "report what this process takes of the processors in the window too, such as the endpoint; may be repeated (Linux)", func(text string) error {
+		pid, err := strconv.Atoi(text)
+		c.pids = append(c.pids, pid)
+		return err
+	})
 	fs.StringVar(&c.json, "json", "", "write the report to this file as JSON")
 	fs.StringVar(&c.html, "html", "", "write the report to this file as a page with charts")
 	if err := fs.Parse(args); err != nil {

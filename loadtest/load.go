@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -87,6 +91,7 @@ func (l *load) run(ctx context.Context, progress io.Writer) (*Result, error) {
 		l.counters.collect(second) // of no interest
 	}
 	began, cpu := l.clock(), processorTime()
+	watched, err := processorTimes(l.cfg.pids)
 	for last := began; last < l.end(); {
 		next := min(last+time.Second, l.cfg.warmup+l.cfg.duration)
 		sleepUntil(l.start.Add(next), interrupted)
@@ -98,11 +103,14 @@ func (l *load) run(ctx context.Context, progress io.Writer) (*Result, error) {
 		last = now
 	}
 	result.window(l.clock()-began, processorTime()-cpu, sum)
+	if err == nil {
+		err = result.watch(l.cfg.pids, watched)
+	}
 	senders.Wait()
 	l.counters.collect(second) // was due in time and came late
 	sum.add(second)
 	result.total(sum)
-	return result, nil
+	return result, err
 }
 
 // connect makes all connections, so that the load begins with all of them.
@@ -147,4 +155,30 @@ func processorTime() time.Duration {
 		return time.Duration(math.MinInt64) // cannot be with these arguments
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// tick is the unit in which Linux tells the processor time of another process, on every architecture that Go has.
+const tick = time.Second / 100
+
+// processorTimes is what each of the processes has used of the processors. It reads /proc.
+func processorTimes(pids []int) ([]time.Duration, error) {
+	var all []time.Duration
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return nil, fmt.Errorf("processor time of a process: %w", err)
+		}
+		// The name, in parentheses, may hold anything; state comes next, utime and stime are 11 and 12 places on.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		var ticks time.Duration
+		for _, field := range fields[11:13] {
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("processor time of process %d: %w", pid, err)
+			}
+			ticks += time.Duration(n)
+		}
+		all = append(all, ticks*tick)
+	}
+	return all, nil
 }

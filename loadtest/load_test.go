@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +16,8 @@ import (
 func TestClosedLoop(t *testing.T) {
 	t.Parallel()
 	e := startEndpoint(t)
-	code, r := loadtest(t, t.Context(), e.url, "-connections", "16", "-duration", "1s", "-warmup", "100ms", "-items", "1:60,10:30,100:10",
-		"-ledger", "-data-dir", e.dataDir)
+	code, r := loadtest(t, t.Context(), e.url, "-connections", "16", "-duration", "3s", "-warmup", "100ms", "-items", "1:60,10:30,100:10",
+		"-ledger", "-data-dir", e.dataDir, "-pid", strconv.Itoa(os.Getpid()))
 	if code != exitGood || len(r.Verdict) > 0 {
 		t.Errorf("exit %d, %q", code, r.Verdict)
 	}
@@ -24,6 +26,9 @@ func TestClosedLoop(t *testing.T) {
 	}
 	if l := r.Latency; !(l.P50 > 0 && l.P50 <= l.P99 && l.P99 <= l.Max) || r.Generator.MicrosPerRequest <= 0 || len(r.Seconds) == 0 {
 		t.Errorf("latency %v, cost %v, %d seconds", l, r.Generator, len(r.Seconds))
+	}
+	if p := r.Processes; len(p) != 1 || p[0].PID != os.Getpid() || p[0].MicrosPerRequest <= 0 || p[0].ProcessorSeconds <= 0 {
+		t.Errorf("processes %+v", p)
 	}
 	// The ledger has the warm-up too.
 	if a := r.Ledger; a == nil || a.Acknowledged < r.Durable || a.Records != a.Acknowledged || a.Refused+a.Unclear+a.Repeated.Events != 0 {
@@ -75,11 +80,11 @@ func TestEngage(t *testing.T) {
 	}
 }
 
-// stalling answers everything with 200, but for a while at one moment nothing.
+// stalling answers everything with 200, but for a while at one moment, counted from the first request, nothing.
 func stalling(t *testing.T, after, length time.Duration) string {
-	start := time.Now()
+	start := sync.OnceValue(time.Now)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if since := time.Since(start); since > after && since < after+length {
+		if since := time.Since(start()); since > after && since < after+length {
 			time.Sleep(after + length - since)
 		}
 		w.Write([]byte(`{"accepted":1,"rejected":0,"topics":{"standard":"standard:1"}}`))
@@ -113,7 +118,7 @@ func TestOverload(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer s.Close()
-	code, r := loadtest(t, t.Context(), s.URL, "-connections", "1", "-rate", "100", "-duration", "500ms", "-warmup", "0s", "-timeout", "100ms")
+	code, r := loadtest(t, t.Context(), s.URL, "-connections", "1", "-rate", "100", "-duration", "500ms", "-warmup", "0s", "-timeout", "300ms")
 	// A busy machine may also fail to connect in the time.
 	timeouts, unconnected := r.Failures["timeout"], r.Failures["no connection"]
 	if code != exitBad || r.Answered != 0 || timeouts == 0 || r.Unsent == 0 || timeouts+unconnected+r.Unsent != 50 || r.ErrorShare != 1 {
@@ -155,7 +160,7 @@ func TestErrorsMakeTheVerdict(t *testing.T) {
 	}))
 	defer s.Close()
 	for limit, want := range map[string]int{"0": exitBad, "0.99": exitBad, "1": exitGood} {
-		code, r := loadtest(t, t.Context(), s.URL, "-connections", "1", "-duration", "100ms", "-warmup", "0s", "-max-errors", limit)
+		code, r := loadtest(t, t.Context(), s.URL, "-connections", "1", "-duration", "500ms", "-warmup", "0s", "-max-errors", limit)
 		if code != want || r.Statuses["503"] != r.Answered || r.Unexpected != r.Answered || r.Durable != 0 {
 			t.Errorf("-max-errors %s: exit %d, want %d; %v", limit, code, want, r.Statuses)
 		}
@@ -165,9 +170,16 @@ func TestErrorsMakeTheVerdict(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	e := startEndpoint(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	code, r := loadtest(t, ctx, e.url, "-connections", "4", "-rate", "100", "-duration", "10m", "-warmup", "0s", "-ledger", "-data-dir", e.dataDir)
+	url := startLiar(t, e.url, func(l *liar, n int64, w http.ResponseWriter, r *http.Request, body []byte) {
+		if n == 50 {
+			cancel()
+		}
+		status, text := l.forward(r, body)
+		reply(w, status, text)
+	})
+	code, r := loadtest(t, ctx, url, "-connections", "4", "-rate", "100", "-duration", "10m", "-warmup", "0s", "-ledger", "-data-dir", e.dataDir)
 	if code != exitGood || r.WindowSeconds > 60 || r.Answered == 0 || r.Unsent != 0 || r.Ledger.Acknowledged != r.Answered {
 		t.Errorf("exit %d after %v s, %d answers, %d unsent, ledger %+v", code, r.WindowSeconds, r.Answered, r.Unsent, r.Ledger)
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -214,5 +215,17 @@ func TestPageNeedsNothing(t *testing.T) {
 	// Nothing measured draws too.
 	if _, err := (&Result{}).html(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestProcessorTimes(t *testing.T) {
+	before := processorTime()
+	got, err := processorTimes([]int{os.Getpid()})
+	after := processorTime()
+	if err != nil || len(got) != 1 || got[0] < before-2*tick || got[0] > after+2*tick {
+		t.Errorf("%v, %v, want between %v and %v", got, err, before, after)
+	}
+	if _, err := processorTimes([]int{os.Getpid(), 1 << 30}); err == nil {
+		t.Error("no error for a process that is not there")
 	}
 }

@@ -45,13 +45,17 @@ type Result struct {
 	Bytes      int64            `json:"bytes_sent"`
 	ErrorShare float64          `json:"error_share"`
 	// Latency is from when a request was due, Service from when it was written; in a closed loop they are the same.
-	Latency   Latency  `json:"latency"`
-	Service   Latency  `json:"service"`
-	Generator Cost     `json:"generator"`
-	Seconds   []Second `json:"seconds"`
-	Ledger    *Audit   `json:"ledger,omitempty"`
+	Latency   Latency `json:"latency"`
+	Service   Latency `json:"service"`
+	Generator Cost    `json:"generator"`
+	// Processes are those that -pid names, in its order.
+	Processes []Process `json:"processes,omitempty"`
+	Seconds   []Second  `json:"seconds"`
+	Ledger    *Audit    `json:"ledger,omitempty"`
 	// Verdict says what is wrong; nothing is when it is empty.
 	Verdict []string `json:"verdict"`
+
+	requests int64 // that ended in the window
 }
 
 // Latency is a distribution, in milliseconds.
@@ -74,12 +78,22 @@ type CurvePoint struct {
 	Millis     float64 `json:"ms"`
 }
 
-// Cost is what this program took of the machine while it measured.
+// Cost is what a process took of the machine while we measured.
 type Cost struct {
 	ProcessorSeconds float64 `json:"processor_seconds"`
 	MicrosPerRequest float64 `json:"processor_us_per_request"`
 	Processors       int     `json:"processors"`
 	Share            float64 `json:"share_of_processors"`
+}
+
+func (c Cost) String() string {
+	return fmt.Sprintf("%.1f us of processor time per request, %.0f %% of %d processors", c.MicrosPerRequest, 100*c.Share, c.Processors)
+}
+
+// Process is what another process took.
+type Process struct {
+	PID int `json:"pid"`
+	Cost
 }
 
 // Second is one second of the window, or what was left of it at the end.
@@ -135,11 +149,27 @@ func (r *Result) window(took, processor time.Duration, t *tally) {
 	r.RequestsPerSec = float64(t.answered()) / s
 	r.EventsPerSec = float64(t.durable) / s
 	r.SentBytesPerSec = float64(t.bytes) / s
-	r.Generator = Cost{ProcessorSeconds: processor.Seconds(), Processors: runtime.NumCPU()}
-	r.Generator.Share = processor.Seconds() / s / float64(r.Generator.Processors)
-	if n := t.answered() + t.failed(); n > 0 {
-		r.Generator.MicrosPerRequest = float64(processor.Microseconds()) / float64(n)
+	r.requests = t.answered() + t.failed()
+	r.Generator = r.cost(processor)
+}
+
+// cost is that of a process which used the processors for so long in the window.
+func (r *Result) cost(processor time.Duration) Cost {
+	c := Cost{ProcessorSeconds: processor.Seconds(), Processors: runtime.NumCPU()}
+	c.Share = processor.Seconds() / r.WindowSeconds / float64(c.Processors)
+	if r.requests > 0 {
+		c.MicrosPerRequest = float64(processor.Microseconds()) / float64(r.requests)
 	}
+	return c
+}
+
+// watch sets the costs of processes that had used so much before the window, at its end.
+func (r *Result) watch(pids []int, before []time.Duration) error {
+	now, err := processorTimes(pids)
+	for i := range now {
+		r.Processes = append(r.Processes, Process{pids[i], r.cost(now[i] - before[i])})
+	}
+	return err
 }
 
 // total sets what is of all requests.
@@ -237,8 +267,10 @@ func (r *Result) writeText(out io.Writer) {
 		line("service, ms", "%s", r.Service)
 	}
 	w.Flush()
-	g := r.Generator
-	fmt.Fprintf(out, "generator: %.1f us of processor time per request, %.0f %% of %d processors\n", g.MicrosPerRequest, 100*g.Share, g.Processors)
+	fmt.Fprintln(out, "generator:", r.Generator)
+	for _, p := range r.Processes {
+		fmt.Fprintf(out, "process %d: %v\n", p.PID, p.Cost)
+	}
 	if r.Ledger != nil {
 		r.Ledger.writeText(out)
 	}

@@ -1,0 +1,151 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// endpoint is a subject that runs.
+type endpoint struct {
+	url, token string
+	server     *process
+	store      *process // the nats-server, nil unless it is external
+	admin      string   // host:port; empty for the ceiling, which has neither metrics nor a store
+	storeDir   string
+}
+
+// start starts a subject with its data below dir, which is empty.
+func (b *bench) start(s subject, dir string) (*endpoint, error) {
+	switch s.name {
+	case ceiling.name:
+		return startCeiling(dir)
+	case external.name:
+		return b.startExternal(dir)
+	}
+	return b.startEdge(s, dir)
+}
+
+// stop ends the processes, the store last.
+func (e *endpoint) stop() error {
+	err := e.server.stop()
+	if e.store != nil {
+		err = errors.Join(err, e.store.stop())
+	}
+	return err
+}
+
+var (
+	edgeReady = regexp.MustCompile(`"msg":"serving","listen":"([^"]+)","admin":"([^"]+)"`)
+	natsReady = regexp.MustCompile(`Listening for client connections on (\S+)(?s:.*)Server is ready`)
+	// constantReady is what serveConstant writes.
+	constantReady = regexp.MustCompile(`listening on (\S+)\n`)
+)
+
+// startEdge starts caliper-edge. All is as by default but where it listens and what it writes.
+func (b *bench) startEdge(s subject, dir string, flags ...string) (*endpoint, error) {
+	data := filepath.Join(dir, "data")
+	token, err := own(exec.Command(b.program("caliper-edge"), "token", "add", "ceiling", "--data-dir", data)).Output()
+	if err != nil {
+		return nil, fmt.Errorf("token add: %w", err)
+	}
+	argv := append(b.tracer(s), b.program("caliper-edge"), "serve", "--init", "--data-dir", data, "--log-format", "json",
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
+	p, at, err := launch(dir, edgeReady, append(argv, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &endpoint{
+		url: fmt.Sprintf("http://%s/", at[1]), token: strings.TrimSpace(string(token)),
+		server: p, admin: string(at[2]), storeDir: filepath.Join(data, "jetstream"),
+	}, nil
+}
+
+// tracer is what stands before the command of a traced subject. The store syncs by fsync alone while it takes messages.
+// strace stops the program at these calls and no others, and delays their return. With -D the process that we started is
+// the program, and strace the one beside it.
+func (b *bench) tracer(s subject) []string {
+	if !s.traced {
+		return nil
+	}
+	argv := []string{"strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", os.DevNull, "-e", "trace=fsync,fdatasync"}
+	if s.delay > 0 {
+		argv = append(argv, "-e", fmt.Sprintf("inject=fsync,fdatasync:delay_exit=%d", s.delay.Microseconds()))
+	}
+	return argv
+}
+
+// startExternal starts a nats-server that syncs each message before it acknowledges it, and caliper-edge with it.
+func (b *bench) startExternal(dir string) (*endpoint, error) {
+	home := filepath.Join(dir, "nats-server")
+	config := filepath.Join(home, "server.conf")
+	store := filepath.Join(home, "store")
+	text := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream: {store_dir: %q, sync_interval: always}\n", store)
+	if err := errors.Join(os.Mkdir(home, 0o755), os.WriteFile(config, []byte(text), 0o644)); err != nil {
+		return nil, err
+	}
+	nats, at, err := launch(home, natsReady, b.program("nats-server"), "-c", config)
+	if err != nil {
+		return nil, err
+	}
+	e, err := b.startEdge(external, dir, "--nats-url", fmt.Sprintf("nats://%s", at[1]))
+	if err != nil {
+		return nil, errors.Join(err, nats.stop())
+	}
+	e.store, e.storeDir = nats, store
+	return e, nil
+}
+
+// constantCommand makes this program the ceiling instead.
+const constantCommand = "serve-constant"
+
+// constantBody is what caliper-edge answers to an envelope of one event.
+const constantBody = `{"accepted":1,"rejected":0,"topics":{"standard":"standard:1742"}}`
+
+func startCeiling(dir string) (*endpoint, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p, at, err := launch(dir, constantReady, self, constantCommand)
+	if err != nil {
+		return nil, err
+	}
+	return &endpoint{url: fmt.Sprintf("http://%s/", at[1]), token: "any", server: p}, nil
+}
+
+// serveConstant is the ceiling: it takes bodies and answers at once, until ctx ends.
+func serveConstant(ctx context.Context, out io.Writer) error {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := fasthttp.Server{Handler: func(c *fasthttp.RequestCtx) {
+		if len(c.PostBody()) == 0 {
+			c.SetStatusCode(fasthttp.StatusBadRequest)
+			return
+		}
+		c.SetContentType("application/json")
+		c.SetBodyString(constantBody)
+	}}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(ln) }()
+	fmt.Fprintln(out, "listening on", ln.Addr())
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil // connections end with the process
+	}
+}

@@ -1,0 +1,246 @@
+//go:build linux
+
+// Ceiling measures caliper-edge against the most that any HTTP server of its kind could do on the same machine at the
+// same time, and against the bars that the project has set itself.
+//
+//	go run ./bench/ceiling                          everything, about 20 minutes
+//	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
+//	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
+//
+// Three endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
+//
+//	ceiling    fasthttp with its defaults: it reads the body and answers 65 constant bytes
+//	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
+//	external   the same with a nats-server beside it, which syncs before it acknowledges too
+//
+// The load is that of loadtest, with a new id in every event. All rows are measured once in each round, and the order of
+// the endpoints changes from round to round, so that a machine which is slow for a minute slows all of them; a share is
+// that of one round, and what is printed is the median of the rounds. The generator runs on the same processors and its
+// part of them is printed: the dearer the generator, the smaller the difference between the endpoints that is left.
+//
+// The parts:
+//
+//	rows.go       which loads, which endpoints, which bars
+//	measure.go    one endpoint under one load: a sample
+//	endpoint.go   starting the three endpoints; process.go the processes behind them
+//	wrk.go        the same by another generator, where wrk is installed
+//	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
+//	machine.go    what it was measured on
+//	report.go     medians, tables, JSON
+//
+// Exit status: 0 when everything was measured, whatever the figures; 1 when an answer was not the one that its envelope
+// deserves, or a measurement could not be made. It reads /proc, so it is for Linux.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"caliperedge/bench/corpus"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the program: tables go to stdout, progress and errors to stderr. When ctx ends, so does the measurement; what was
+// measured until then is reported.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == constantCommand {
+		return exitCode(serveConstant(ctx, stdout), stderr)
+	}
+	set, err := parseFlags(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return exitCode(err, stderr)
+	}
+	report, err := measureAll(ctx, set, stderr)
+	if report != nil {
+		report.judgeAll()
+		report.writeText(stdout)
+		err = errors.Join(err, report.writeJSON(set.json))
+	}
+	return exitCode(err, stderr)
+}
+
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "ceiling:", err)
+	return 1
+}
+
+// settings are what the flags say.
+type settings struct {
+	root             string // of the module
+	rounds           int
+	duration, warmup time.Duration
+	rows             []row
+	dir, json        string
+	buildFlags       []string // of the endpoint
+}
+
+func parseFlags(args []string, stderr io.Writer) (settings, error) {
+	set := settings{buildFlags: []string{"-trimpath"}}
+	var delays string
+	fs := flag.NewFlagSet("ceiling", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.IntVar(&set.rounds, "rounds", 5, "how often each row is measured")
+	fs.DurationVar(&set.duration, "duration", 4*time.Second, "how long to measure an endpoint in a round")
+	fs.DurationVar(&set.warmup, "warmup", time.Second, "how long to load it before that")
+	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
+	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
+	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json or slow-sync.json in bench/out)")
+	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
+	if err := fs.Parse(args); err != nil {
+		return set, err
+	}
+	choose, err := regexp.Compile(*chosen)
+	switch {
+	case err != nil:
+		return set, fmt.Errorf("-rows: %w", err)
+	case fs.NArg() > 0:
+		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
+		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
+	}
+	file := "ceiling.json"
+	all := ceilingRows()
+	if delays != "" {
+		file = "slow-sync.json"
+		if all, err = slowSyncRows(delays); err != nil {
+			return set, fmt.Errorf("-sync-delays: %w", err)
+		}
+	}
+	for _, r := range all {
+		if choose.MatchString(r.String()) {
+			set.rows = append(set.rows, r)
+		}
+	}
+	if len(set.rows) == 0 {
+		return set, fmt.Errorf("-rows %s: no such row; there are\n%v", *chosen, names(all))
+	}
+	mod, err := exec.Command(goCommand(), "env", "GOMOD").Output()
+	if err != nil {
+		return set, fmt.Errorf("go env GOMOD: %w", err)
+	}
+	set.root = filepath.Dir(strings.TrimSpace(string(mod)))
+	out := filepath.Join(set.root, "bench", "out")
+	if set.dir == "" {
+		set.dir = out
+	}
+	if set.json == "" {
+		set.json = filepath.Join(out, file)
+	}
+	return set, errors.Join(os.MkdirAll(set.dir, 0o755), os.MkdirAll(filepath.Dir(set.json), 0o755))
+}
+
+// measureAll measures all rows in all rounds. With an error may come a report of what could be measured.
+func measureAll(ctx context.Context, set settings, progress io.Writer) (*Report, error) {
+	b, err := prepare(ctx, set, progress)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	report, err := newReport(b)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for round := range set.rounds {
+		b.maxima = map[maximum]float64{}
+		for i, r := range set.rows {
+			samples, err := b.measureRow(ctx, round, r)
+			if ctx.Err() != nil {
+				return report, errors.Join(append(errs, context.Cause(ctx))...)
+			}
+			if err != nil {
+				err = fmt.Errorf("round %d, %v: %w", round+1, r, err)
+				fmt.Fprintln(progress, err)
+				report.Errors = append(report.Errors, err.Error())
+				errs = append(errs, err)
+				continue
+			}
+			report.Rows[i].add(samples)
+		}
+	}
+	return report, errors.Join(errs...)
+}
+
+// bench is what all measurements need. One goroutine uses it.
+type bench struct {
+	settings
+	progress io.Writer
+	folder   string              // of this run, removed at its end
+	maxima   map[maximum]float64 // of this round, requests per second
+	bodies   map[load][]corpus.Envelope
+	wrk      string // path, empty where it is not installed
+}
+
+// prepare makes the folder and builds the programs.
+func prepare(ctx context.Context, set settings, progress io.Writer) (_ *bench, err error) {
+	b := &bench{settings: set, progress: progress, bodies: map[load][]corpus.Envelope{}}
+	if b.folder, err = os.MkdirTemp(set.dir, "ceiling-"); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(raiseOpenFiles(), b.build(ctx)); err != nil {
+		b.close()
+		return nil, err
+	}
+	b.wrk, _ = exec.LookPath("wrk")
+	measurements := 0
+	for _, r := range set.rows {
+		measurements += set.rounds * len(r.subjects)
+	}
+	fmt.Fprintf(progress, "%d measurements, about %v\n", measurements,
+		(time.Duration(measurements) * (set.duration + set.warmup + time.Second)).Round(time.Minute))
+	return b, nil
+}
+
+func (b *bench) close() { os.RemoveAll(b.folder) }
+
+// build builds the programs that the rows need: the endpoint as make build does, which takes the profile default.pgo where
+// there is one.
+func (b *bench) build(ctx context.Context) error {
+	programs := [][]string{
+		append(append([]string{"caliper-edge"}, b.buildFlags...), "."),
+		{"loadtest", "./loadtest"},
+	}
+	if needsExternal(b.rows) {
+		programs = append(programs, []string{"nats-server", "github.com/nats-io/nats-server/v2"})
+	}
+	for _, p := range programs {
+		cmd := exec.CommandContext(ctx, goCommand(), append([]string{"build", "-o", b.program(p[0])}, p[1:]...)...)
+		cmd.Dir = b.root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build of %s: %w\n%s", p[0], err, out)
+		}
+	}
+	return nil
+}
+
+// program is the path of a program that was built.
+func (b *bench) program(name string) string { return filepath.Join(b.folder, "bin", name) }
+
+func goCommand() string {
+	if name := os.Getenv("GO"); name != "" {
+		return name
+	}
+	return "go"
+}

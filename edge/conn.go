@@ -240,7 +240,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.armReadLocked(by)
 	}
 	c.mu.Unlock()
-	for {
+	for last := false; ; {
 		n, err := c.TCPConn.Read(b)
 		switch {
 		case err == nil:
@@ -257,13 +257,22 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		c.mu.Unlock()
 		switch {
-		case over && waiting:
-			return n, io.EOF
-		case over:
+		case !over:
+		case !waiting:
 			return n, err
+		case last:
+			return n, io.EOF
+		default:
+			// Past its deadline a socket is not even looked at, and this goroutine
+			// may have been stopped for so long: a request that is there is taken.
+			last = true
+			c.TCPConn.SetReadDeadline(time.Now().Add(lastLook))
 		}
 	}
 }
+
+// lastLook is time enough to read what has arrived.
+const lastLook = time.Millisecond
 
 // Write is net.Conn's.
 func (c *conn) Write(b []byte) (int, error) {

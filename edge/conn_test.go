@@ -90,3 +90,18 @@ func TestDeadlines(t *testing.T) {
 		}
 	})
 }
+
+// A request that is in the kernel before the drain ends the wait for it is
+// read, however long the goroutine that reads was stopped.
+func TestDrainFindsWhatHasArrived(t *testing.T) {
+	c, peer := pair(t)
+	stateChanged(c, fasthttp.StateNew)
+	if _, err := peer.Write([]byte("POST / HTTP/1.1\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	c.l.drain()
+	time.Sleep(drainIdle + 50*time.Millisecond)
+	if n, err := c.Read(make([]byte, 100)); n == 0 {
+		t.Errorf("read %d bytes, %v; the request has arrived", n, err)
+	}
+}

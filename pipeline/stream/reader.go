@@ -237,14 +237,16 @@ func (t *tail) run(ctx context.Context) error {
 	if t.last > 0 {
 		wait = []jetstream.NextOpt{jetstream.NextMaxWait(tailPause)}
 	}
+	seen := uint64(0) // the last message that arrived
 	for {
 		m, err := t.msgs.Next(wait...)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, nats.ErrTimeout):
-			// Retention may have taken the last message away meanwhile.
-			if info, err := t.cons.Info(ctx); err == nil && info.NumPending == 0 {
+			// Retention may have taken the last message away meanwhile. What is
+			// under way to us is not pending, but delivered.
+			if info, err := t.cons.Info(ctx); err == nil && info.NumPending == 0 && info.Delivered.Stream <= seen {
 				return nil
 			}
 			continue
@@ -255,7 +257,8 @@ func (t *tail) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("stream: tail stream %s: %w", t.stream, err)
 		}
-		at := Address{Stream: t.stream, Sequence: meta.Sequence.Stream}
+		seen = meta.Sequence.Stream
+		at := Address{Stream: t.stream, Sequence: seen}
 		if t.last > 0 && at.Sequence > t.last {
 			return nil
 		}

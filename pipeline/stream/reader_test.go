@@ -257,3 +257,34 @@ func TestTailFollows(t *testing.T) {
 		})
 	}
 }
+
+// A connection that stalls for longer than tailPause while records are under way.
+func TestTailOverAStall(t *testing.T) {
+	dir := t.TempDir()
+	p := openDir(t, dir)
+	const messages = 700
+	for i := range messages {
+		publish(t, p, message("standard", fmt.Sprint(i), fmt.Sprintf(`{"n":%d}`, i)))
+	}
+	access, err := readAccess(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := newProxy(t, strings.TrimPrefix(access.URL, "nats://"))
+	nc, js, err := Connect(deadline(t), "nats://"+access.User+":"+access.Password+"@"+proxy.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	n := 0
+	err = Tail(deadline(t), js, testLayout(), "standard", TailOptions{}, func([]byte, Address) error {
+		if n++; n == 100 { // before the client asks for more than its first 500
+			proxy.frozen.Store(true)
+			time.AfterFunc(1500*time.Millisecond, func() { proxy.frozen.Store(false) })
+		}
+		return nil
+	})
+	if err != nil || n != messages {
+		t.Errorf("%d of %d records, %v", n, messages, err)
+	}
+}

@@ -49,7 +49,14 @@ func (h *home) reader(t *testing.T, dir string) func() result {
 	t.Helper()
 	add := h.must("consumer", "add", "js", "standard")
 	h.write("reader.credential", add)
-	credential(t, add) // which has the logs searched for its password
+	c := credential(t, add) // which has the logs searched for its password
+	eventually(t, "the reader is let in", func() bool {
+		nc, err := nats.Connect(c["server"], nats.UserInfo(c["user"], c["password"]))
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
 	return func() result {
 		t.Helper()
 		cmd := exec.Command("node", "reader.js", filepath.Join(h.dir, "reader.credential"), "--once")

@@ -19,7 +19,7 @@ import (
 const (
 	// patience is how long anything may take that has no limit of its own. Under
 	// the race detector, on a busy machine, starts take seconds.
-	patience = 30 * time.Second
+	patience = time.Minute
 	// pollEvery is how often a condition is looked at.
 	pollEvery = 20 * time.Millisecond
 )

@@ -106,7 +106,7 @@ func fetch(t *testing.T, js jetstream.JetStream, c map[string]string, n int) (go
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(time.Second))
+	batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(5*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

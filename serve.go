@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,11 @@ func serve(inv *invocation) error {
 	log, err := newLogger(inv.stderr, inv.cfg.LogFormat, inv.cfg.LogLevel)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOMAXPROCS") == "" && inv.cfg.NATSURL == "" {
+		// A goroutine that syncs a file keeps one of these until the runtime
+		// notices. One more than there are processors and none stands idle.
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 	if len(inv.strangers) > 0 {
 		log.Warn("unknown environment variables are ignored", "names", inv.strangers)

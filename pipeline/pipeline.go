@@ -115,7 +115,7 @@ type Config struct {
 	// EncodingSnappy or EncodingZstd.
 	Encoding string
 	// PublishesPerTopic is how many publishes of one topic may be under way at
-	// once. Zero means 1: the next batch gathers while one is being synced.
+	// once, all but the first only while much has gathered. Zero means 2.
 	PublishesPerTopic int
 	// AttemptTimeout bounds one attempt to publish. Zero means 1.5 s. It must
 	// be well below the streams' duplicate window of 2 minutes, in which a
@@ -143,7 +143,7 @@ func (c Config) withDefaults() Config {
 	c.MaxBatchBytes = either(c.MaxBatchBytes, DefaultMaxBatchBytes)
 	c.MaxBatchRecords = either(c.MaxBatchRecords, MaxBatchRecords)
 	c.MaxMessageBytes = either(c.MaxMessageBytes, MaxMessageBytes-HeaderRoomBytes)
-	c.PublishesPerTopic = either(c.PublishesPerTopic, 1)
+	c.PublishesPerTopic = either(c.PublishesPerTopic, 2)
 	c.AttemptTimeout = either(c.AttemptTimeout, 1500*time.Millisecond)
 	c.PublishTimeout = either(c.PublishTimeout, 4*time.Second)
 	c.ProbeInterval = either(c.ProbeInterval, time.Second)

@@ -209,21 +209,29 @@ func TestNaturalGroupCommit(t *testing.T) {
 	})
 }
 
+// A second publish begins beside the first only for much, and its worker leaves
+// what is little to the other.
 func TestSeveralPublishesPerTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pub := newScript()
 		p := newPipeline(t, Config{PublishesPerTopic: 2}, pub)
 		first, _ := send(t, p, eventOf("a", ""))
 		c1 := <-pub.calls
-		second, _ := send(t, p, eventOf("b", ""))
+		second, _ := send(t, p, eventOf("b", fmt.Sprintf(`,"extensions":{"x":%q}`, strings.Repeat("x", muchBytes))))
 		c2 := <-pub.calls
 		third, _ := send(t, p, eventOf("c", ""))
-		fourth, _ := send(t, p, eventOf("d", ""))
 		c2.reply <- ok(1)
 		want(t, second, nil)
+		fourth, _ := send(t, p, eventOf("d", ""))
+		synctest.Wait()
+		select {
+		case <-pub.calls:
+			t.Fatal("a second publish for a few bytes")
+		default:
+		}
+		c1.reply <- ok(2)
 		c3 := <-pub.calls
 		wantIDs(t, c3, "c", "d")
-		c1.reply <- ok(2)
 		c3.reply <- ok(3)
 		for _, done := range []<-chan error{first, third, fourth} {
 			want(t, done, nil)

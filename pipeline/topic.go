@@ -30,11 +30,31 @@ func (t *topic) submit(r *Receipt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gatherLocked(r)
-	if t.inFlight < t.p.cfg.PublishesPerTopic {
+	if t.workLocked(t.inFlight) {
 		t.inFlight++
 		t.p.start(t)
 	}
 }
+
+// workLocked reports whether there is work for a worker beside busy others.
+// While little has gathered there is none: with a single publish under way
+// batches are larger and syncs fewer. Much of it costs more to pack than to
+// sync, and packing can be done on several processors.
+func (t *topic) workLocked(busy int) bool {
+	switch {
+	case busy >= t.p.cfg.PublishesPerTopic:
+		return false
+	case len(t.full) > 0:
+		return true
+	case t.open == nil:
+		return false
+	}
+	return busy == 0 || len(t.open.buf) >= muchBytes
+}
+
+// muchBytes is how much must have gathered for another publish beside those
+// under way.
+const muchBytes = 512 << 10
 
 func (t *topic) gatherLocked(r *Receipt) {
 	share := r.share[t.place]
@@ -91,20 +111,20 @@ func (t *topic) sealLocked(r *Receipt, records int) {
 }
 
 // next returns the batch to publish now: the oldest full one, else the open
-// one. Where there is none it returns nil, and the calling worker is done with
-// this topic.
+// one. Where there is nothing to do it returns nil, and the calling worker is
+// done with this topic.
 func (t *topic) next() *batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var b *batch
-	switch {
-	case len(t.full) > 0:
-		b, t.full = t.full[0], t.full[1:]
-	case t.open != nil:
-		b, t.open = t.open, nil
-	default:
+	if !t.workLocked(t.inFlight - 1) {
 		t.inFlight--
 		return nil
+	}
+	var b *batch
+	if len(t.full) > 0 {
+		b, t.full = t.full[0], t.full[1:]
+	} else {
+		b, t.open = t.open, nil
 	}
 	t.leaving = append(t.leaving, b)
 	return b

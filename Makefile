@@ -12,7 +12,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check format fuzz bench bench-compare ceiling slow-sync profile k6 clean
+.PHONY: help build run watch test check format fuzz bench bench-compare ceiling slow-sync k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,9 +58,6 @@ ceiling: ## measure against a bare fasthttp, about 20 minutes; CEILING='-rounds 
 
 slow-sync: ## what a disk with slower syncs would cost; needs strace
 	@GO=$(GO) $(GO) run ./bench/ceiling -sync-delays 1ms,3ms $(CEILING)
-
-profile: ## record default.pgo, by which the compiler optimises; about a minute
-	@GO=$(GO) bench/profile.sh
 
 k6: ## run SCRIPT of k6/ (smoke, steady, spike, soak, reject) against the endpoint at URL, or against one of its own
 	@GO=$(GO) k6/run.sh $(SCRIPT)

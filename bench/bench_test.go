@@ -19,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -199,9 +200,9 @@ func openStore(b *testing.B, name string) (p *counting, empty func()) {
 }
 
 // openPipeline returns a pipeline that ends with the benchmark.
-func openPipeline(b *testing.B, p pipeline.Publisher, encoding string) *pipeline.Pipeline {
+func openPipeline(b *testing.B, p pipeline.Publisher, encoding string, more ...string) *pipeline.Pipeline {
 	b.Helper()
-	out, err := pipeline.New(pipeline.Config{Topics: topics, Encoding: encoding}, p, quiet())
+	out, err := pipeline.New(pipeline.Config{Topics: append(slices.Clone(topics), more...), Encoding: encoding}, p, quiet())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -48,6 +48,35 @@ func BenchmarkEncoding(b *testing.B) {
 	}
 }
 
+// BenchmarkTopics measures what topics cost that take nothing of an envelope: Route and Release of one event.
+func BenchmarkTopics(b *testing.B) {
+	l := load{corpus.Engage, 1, 0}
+	envelopes := l.envelopes()()
+	for _, n := range []int{5, 16, 64} {
+		b.Run(fmt.Sprintf("%v/topics=%d", l, n), func(b *testing.B) {
+			var more []string
+			for i := len(topics); i < n; i++ {
+				more = append(more, fmt.Sprintf("topic-%d", i))
+			}
+			p := openPipeline(b, &instant{}, encoding, more...)
+			env, err := validate.Parse(envelopes[0].Body, validate.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer env.Release()
+			now := time.Now()
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := p.Route(env, "bench", now)
+				if err != nil {
+					b.Fatal(err)
+				}
+				r.Release()
+			}
+		})
+	}
+}
+
 func benchmarkPipeline(b *testing.B, envelopes []corpus.Envelope, store, encoding string, goroutines int) {
 	publisher, empty := openStore(b, store)
 	defer empty()

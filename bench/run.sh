@@ -14,12 +14,8 @@ go=${GO:-go}
 out=$PWD/bench/out
 mkdir -p "$out"
 
-# build FOLDER BINARY: the benchmarks of the tree in FOLDER, with the profile that its releases are built with.
-build() {
-	local profile=off
-	[ ! -f "$1/default.pgo" ] || profile=$1/default.pgo
-	"$go" -C "$1" test -c -pgo="$profile" -o "$2" ./bench
-}
+# build FOLDER BINARY: the benchmarks of the tree in FOLDER.
+build() { "$go" -C "$1" test -c -o "$2" ./bench; }
 
 # pass BINARY FILE: every row once.
 pass() {

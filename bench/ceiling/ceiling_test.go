@@ -84,7 +84,7 @@ func TestMeasurements(t *testing.T) {
 	if err != nil || len(set.rows) != 1 {
 		t.Fatalf("%v, %v", set.rows, err)
 	}
-	set.buildFlags = []string{"-pgo=off"} // as the tests are built: most of it is in the build cache
+	set.buildFlags = nil // as the tests are built: most of it is in the build cache
 	traces := exec.Command("strace", "-D", "-f", "--seccomp-bpf", "-o", os.DevNull, "-e", "trace=fsync", "true").Run() == nil
 	if traces {
 		slow, err := slowSyncRows("30ms")

@@ -4,13 +4,11 @@ package main
 
 import (
 	"bytes"
-	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,9 +21,7 @@ type Machine struct {
 	CPU        string `json:"cpu"`
 	Kernel     string `json:"kernel"`
 	Go         string `json:"go"`
-	// Revision is that of the endpoint, Profile whether it was built with the profile default.pgo.
-	Revision string `json:"revision"`
-	Profile  bool   `json:"profile"`
+	Revision   string `json:"revision"`
 	// LoadAverage is that of the last 1, 5 and 15 minutes before the first measurement.
 	LoadAverage string `json:"load_average"`
 	// FileSystem is where the data folders are, SyncMillis the median time of a write of 4 KiB with its fsync there.
@@ -34,20 +30,16 @@ type Machine struct {
 }
 
 func (m Machine) String() string {
-	profile := "without a profile"
-	if m.Profile {
-		profile = "with default.pgo"
-	}
-	s := fmt.Sprintf("%d processors, %s, Linux %s, %s; caliper-edge %s, built %s\nload average before: %s; data on %s, write and fsync of 4 KiB: %.3f ms",
-		m.Processors, m.CPU, m.Kernel, m.Go, m.Revision, profile, m.LoadAverage, m.FileSystem, m.SyncMillis)
+	s := fmt.Sprintf("%d processors, %s, Linux %s, %s; caliper-edge %s\nload average before: %s; data on %s, write and fsync of 4 KiB: %.3f ms",
+		m.Processors, m.CPU, m.Kernel, m.Go, m.Revision, m.LoadAverage, m.FileSystem, m.SyncMillis)
 	if m.FileSystem == "tmpfs" || m.FileSystem == "ramfs" {
 		s += "\nWARNING: this file system is memory, where a sync costs nothing. Say -dir with a folder on a disk."
 	}
 	return s
 }
 
-// describe looks at the machine; folder is where the data folders will be, edge the endpoint that was built from root.
-func describe(root, folder, edge string) (m Machine, err error) {
+// describe looks at the machine; folder is where the data folders will be, root the module that was built.
+func describe(root, folder string) (m Machine, err error) {
 	m.Processors = runtime.NumCPU()
 	m.Go = runtime.Version()
 	for file, into := range map[string]*string{"/proc/loadavg": &m.LoadAverage, "/proc/sys/kernel/osrelease": &m.Kernel, "/proc/cpuinfo": &m.CPU} {
@@ -63,11 +55,6 @@ func describe(root, folder, edge string) (m Machine, err error) {
 	if m.CPU = strings.Trim(m.CPU, "\t: "); m.CPU == "" {
 		m.CPU = runtime.GOARCH
 	}
-	info, err := buildinfo.ReadFile(edge)
-	if err != nil {
-		return m, err
-	}
-	m.Profile = slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-pgo" })
 	git := exec.Command("git", "describe", "--always", "--dirty")
 	git.Dir = root
 	revision, err := git.Output()

@@ -215,8 +215,7 @@ func prepare(ctx context.Context, set settings, progress io.Writer) (_ *bench, e
 
 func (b *bench) close() { os.RemoveAll(b.folder) }
 
-// build builds the programs that the rows need: the endpoint as make build does, which takes the profile default.pgo where
-// there is one.
+// build builds the programs that the rows need: the endpoint as make build does.
 func (b *bench) build(ctx context.Context) error {
 	programs := [][]string{
 		append(append([]string{"caliper-edge"}, b.buildFlags...), "."),

@@ -65,7 +65,7 @@ type Bar struct {
 }
 
 func newReport(b *bench) (*Report, error) {
-	machine, err := describe(b.root, b.folder, b.program("caliper-edge"))
+	machine, err := describe(b.root, b.folder)
 	if err != nil {
 		return nil, err
 	}

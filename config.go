@@ -84,7 +84,7 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.Var(&c.Debug, "debug", "answer X-DEBUG requests verbosely: on or off")
 	fs.StringSliceVar(&c.Paths, "paths", []string{"/", "/caliper-endpoint"}, "where events are taken")
 	fs.Var(&c.MaxBodyBytes, "max-body-bytes", "largest body, as sent and unpacked")
-	fs.DurationVar(&c.RequestTimeout, "request-timeout", 5*time.Second, "an answer comes so long after the last byte of its body")
+	fs.DurationVar(&c.RequestTimeout, "request-timeout", 5*time.Second, "an answer comes so long after its body was read, or sooner")
 	fs.DurationVar(&c.BodyTimeout, "body-timeout", 30*time.Second, "a body arrives in so long")
 	fs.Var(&c.BudgetBytes, "budget-bytes", "bodies and records in flight")
 	fs.Float64Var(&c.RateRequests, "rate-requests", 0, "requests per second that each tool may send; 0 means no bound")

@@ -39,7 +39,8 @@ func serve(inv *invocation) error {
 	}
 	if os.Getenv("GOMAXPROCS") == "" && inv.cfg.NATSURL == "" {
 		// A goroutine that syncs a file keeps one of these until the runtime
-		// notices. One more than there are processors and none stands idle.
+		// notices. One more than there are processors and none stands idle. The
+		// runtime no longer follows when the limit of a container changes.
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 	if len(inv.strangers) > 0 {

@@ -15,7 +15,7 @@ $go build -o "$out/loadtest" ./loadtest
 
 unset "${!CALIPER_@}"
 data=$(mktemp -d "$out/data.XXXXXX")
-trap 'kill "${endpoint:-}" 2>/dev/null; wait; rm -rf "$data"' EXIT
+trap 'kill ${endpoint:-} 2>/dev/null || true; wait; rm -rf "$data"' EXIT
 token=$("$out/caliper-edge" token add bench --data-dir "$data")
 "$out/caliper-edge" serve --data-dir "$data" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --nats-listen '' 2>"$out/endpoint.log" &
 endpoint=$!

@@ -69,12 +69,10 @@ func (e *Endpoint) newBody() *body {
 
 // release gives the bytes back to the budget and the buffer to the pool.
 func (e *Endpoint) release(b *body) {
-	b.budget.Release(b.reserved)
-	b.reserved = 0
+	b.empty()
 	if cap(b.buf) > keepBytes {
 		b.buf = nil
 	}
-	b.buf = b.buf[:0]
 	e.bodies.pool.Put(b)
 }
 
@@ -88,11 +86,11 @@ func (b *body) grow(n int) bool {
 	return true
 }
 
-// shrink gives back to the budget what is reserved beyond n bytes.
-func (b *body) shrink(n int) {
-	b.budget.Release(b.reserved - int64(n))
-	b.reserved = int64(n)
-	b.buf = b.buf[:n]
+// empty gives the bytes back to the budget.
+func (b *body) empty() {
+	b.budget.Release(b.reserved)
+	b.reserved = 0
+	b.buf = b.buf[:0]
 }
 
 // read makes checks 6 and 7 and reads the body into b, unpacked.
@@ -152,8 +150,8 @@ func (e *Endpoint) readGzip(b *body, stream io.Reader) refused {
 
 // unpackZstd unpacks what was read whole: a stream would hold the sender's
 // window, of many megabytes, for each slow sender. As many bodies as there are
-// cores are unpacked at a time, so that only so many hold the most that one
-// may unpack to.
+// decoders are unpacked at a time. Their room stays reserved until they are
+// released, whatever of it they need.
 func (e *Endpoint) unpackZstd(b *body, packed []byte) refused {
 	z := <-e.bodies.zstd
 	defer func() { e.bodies.zstd <- z }()
@@ -172,11 +170,10 @@ func (e *Endpoint) unpackZstd(b *body, packed []byte) refused {
 		var err error
 		b.buf, err = z.DecodeAll(packed, b.buf[:0:room])
 		if err != nil && room < most { // its header told less than there is, or more frames follow
-			b.shrink(0)
+			b.empty()
 			room = most
 			continue
 		}
-		b.shrink(len(b.buf))
 		switch {
 		case len(b.buf) > e.cfg.MaxBodyBytes, errors.Is(err, zstd.ErrDecoderSizeExceeded):
 			return refused{refusal: bodyTooLarge, limit: int64(e.cfg.MaxBodyBytes)}

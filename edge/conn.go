@@ -3,6 +3,7 @@ package edge
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -38,8 +39,10 @@ const (
 // whether a request has arrived on them.
 type listener struct {
 	*net.TCPListener
-	acceptBy atomic.Int64   // unix nanoseconds when accepting ends; 0 while serving
-	open     sync.WaitGroup // connections, and the accepting of them
+	writeTime time.Duration // that a peer has to take what is written
+	log       *slog.Logger
+	acceptBy  atomic.Int64   // unix nanoseconds when accepting ends; 0 while serving
+	open      sync.WaitGroup // connections, and the accepting of them
 
 	swept  []*net.TCPConn // taken from the kernel's queue at the very end
 	closed bool           // nothing more can be accepted
@@ -48,8 +51,8 @@ type listener struct {
 	conns map[*conn]struct{}
 }
 
-func newListener(ln *net.TCPListener) *listener {
-	return &listener{TCPListener: ln, conns: make(map[*conn]struct{})}
+func newListener(ln *net.TCPListener, writeTime time.Duration, log *slog.Logger) *listener {
+	return &listener{TCPListener: ln, writeTime: writeTime, log: log, conns: make(map[*conn]struct{})}
 }
 
 // Accept returns the next connection, and io.EOF once drain has emptied the
@@ -70,6 +73,12 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) next() (*net.TCPConn, error) {
 	if !l.closed {
 		tc, err := l.AcceptTCP()
+		for isShortage(err) {
+			// The server would end. Connections that close make room.
+			l.log.Warn("a connection waits for resources of the system", "error", err)
+			time.Sleep(acceptQuiet)
+			tc, err = l.AcceptTCP()
+		}
 		if err == nil {
 			l.extend()
 			return tc, nil
@@ -85,6 +94,13 @@ func (l *listener) next() (*net.TCPConn, error) {
 	tc := l.swept[0]
 	l.swept = l.swept[1:]
 	return tc, nil
+}
+
+// isShortage reports whether accepting failed for want of file descriptors or
+// memory.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 // sweep takes what is in the kernel's queue without waiting, and closes the
@@ -152,14 +168,14 @@ type conn struct {
 	read  bool // it was served, not turned away
 	ended bool // the peer is gone: nothing to linger for
 
-	// readBy and writeBy are what the server asked for, several times for a
-	// request. Nearly always the bytes are there before anything has to wait,
-	// and to move a socket's deadline costs as much as a look at the header. So
-	// the socket's own is moved before a read or write only if it must come
-	// nearer; one that turns out to have been too near is moved and the read or
-	// write repeated.
-	readBy, writeBy time.Time
-	writeArmed      time.Time // of the socket
+	// readBy is what the server asked for, several times for a request. Nearly
+	// always the bytes are there before anything has to wait, and to move a
+	// socket's deadline costs as much as a look at the header. So the socket's
+	// own is moved before a read only if it must come nearer; one that turns
+	// out to have been too near is moved and the read repeated. It is the same
+	// with writes.
+	readBy time.Time
+	writes bool // the socket has a write deadline
 
 	mu        sync.Mutex
 	waiting   bool      // no byte of a request has arrived
@@ -197,17 +213,11 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline takes effect with the next Write.
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	c.writeBy = t
-	return nil
-}
+// SetWriteDeadline does nothing: see Write.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// SetDeadline does both.
-func (c *conn) SetDeadline(t time.Time) error {
-	c.readBy, c.writeBy = t, t
-	return nil
-}
+// SetDeadline is SetReadDeadline.
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
 // readUntil is the read deadline in force. The caller holds c.mu.
 func (c *conn) readUntil() time.Time {
@@ -240,7 +250,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.armReadLocked(by)
 	}
 	c.mu.Unlock()
-	for last := false; ; {
+	for {
 		n, err := c.TCPConn.Read(b)
 		switch {
 		case err == nil:
@@ -257,41 +267,50 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		c.mu.Unlock()
 		switch {
-		case !over:
-		case !waiting:
+		case over && waiting:
+			return c.readNow(b)
+		case over:
 			return n, err
-		case last:
-			return n, io.EOF
-		default:
-			// Past its deadline a socket is not even looked at, and this goroutine
-			// may have been stopped for so long: a request that is there is taken.
-			last = true
-			c.TCPConn.SetReadDeadline(time.Now().Add(lastLook))
 		}
 	}
 }
 
-// lastLook is time enough to read what has arrived.
-const lastLook = time.Millisecond
+// readNow reads what has arrived, without waiting; io.EOF where nothing has.
+// Past its deadline a socket is not even looked at, and the goroutine that
+// reads may have been stopped for so long.
+func (c *conn) readNow(b []byte) (n int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	c.TCPConn.SetReadDeadline(time.Time{})
+	err = raw.Read(func(fd uintptr) bool {
+		n, _ = syscall.Read(int(fd), b)
+		return true
+	})
+	if err == nil && n <= 0 {
+		n, err = 0, io.EOF
+	}
+	return n, err
+}
 
-// Write is net.Conn's.
+// Write gives the peer the listener's time to take b. The server's own write
+// deadlines begin when a handler has returned, so what is written outside of
+// one, as 100 Continue, 408 and 431, would find that of an earlier answer.
 func (c *conn) Write(b []byte) (int, error) {
-	if nearer(c.writeBy, c.writeArmed) {
-		c.armWrite()
+	by := time.Now().Add(c.l.writeTime)
+	if !c.writes {
+		c.writes = true
+		c.TCPConn.SetWriteDeadline(by)
 	}
 	n, err := c.TCPConn.Write(b)
-	for err != nil && errors.Is(err, os.ErrDeadlineExceeded) && !nearer(c.writeBy, time.Now()) {
-		c.armWrite()
+	for errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(by) {
+		c.TCPConn.SetWriteDeadline(by)
 		var more int
 		more, err = c.TCPConn.Write(b[n:])
 		n += more
 	}
 	return n, err
-}
-
-func (c *conn) armWrite() {
-	c.writeArmed = c.writeBy
-	c.TCPConn.SetWriteDeadline(c.writeBy)
 }
 
 // Close tells the peer that nothing more comes, reads on what it was still

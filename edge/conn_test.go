@@ -1,11 +1,18 @@
 package edge
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +28,7 @@ func pair(t *testing.T) (ours *conn, peer net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tcp.Close() })
-	l := newListener(tcp)
+	l := newListener(tcp, time.Minute, slog.New(slog.DiscardHandler))
 	if peer, err = net.Dial("tcp4", tcp.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
@@ -65,28 +72,33 @@ func TestDeadlines(t *testing.T) {
 	})
 	t.Run("write", func(t *testing.T) {
 		c, peer := pair(t)
-		write := func(n int, within time.Duration) error {
-			c.SetWriteDeadline(time.Now().Add(within))
+		c.l.writeTime = time.Second
+		write := func(n int) error {
 			_, err := c.Write(bytes.Repeat([]byte("x"), n))
 			return err
 		}
-		if err := write(1, near); err != nil {
+		if err := write(1); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(c.l.writeTime + near)
+		if err := write(1); err != nil {
+			t.Fatalf("past the deadline of the write before: %v", err)
+		}
+		time.Sleep(c.l.writeTime - near)
 		const large = 32 << 20 // more than the kernel takes
 		got := make(chan int64, 1)
 		time.AfterFunc(soon, func() {
-			n, _ := io.CopyN(io.Discard, peer, 1+large)
+			n, _ := io.CopyN(io.Discard, peer, 2+large)
 			got <- n
 		})
-		if err := write(large, time.Minute); err != nil {
-			t.Fatalf("a later deadline: %v", err)
+		if err := write(large); err != nil {
+			t.Fatalf("meanwhile the deadline of the write before passed: %v", err)
 		}
-		if n := <-got; n != 1+large {
-			t.Fatalf("%d bytes arrived, want %d", n, 1+large)
+		if n := <-got; n != 2+large {
+			t.Fatalf("%d bytes arrived, want %d", n, 2+large)
 		}
-		if err := write(large, near); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("a nearer deadline: %v, want a time-out", err)
+		if err := write(large); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("a peer that takes nothing: %v, want a time-out", err)
 		}
 	})
 }
@@ -104,4 +116,106 @@ func TestDrainFindsWhatHasArrived(t *testing.T) {
 	if n, err := c.Read(make([]byte, 100)); n == 0 {
 		t.Errorf("read %d bytes, %v; the request has arrived", n, err)
 	}
+}
+
+// What is answered outside of a handler arrives also where the answer before
+// was long ago, and over TLS.
+func TestAnswersAfterAPause(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	head := "POST / HTTP/1.1\r\nHost: edge.example\r\n"
+	for name, tt := range map[string]struct {
+		text   string
+		status int
+	}{
+		"100": {head + "Authorization: Bearer " + testToken + "\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", 100},
+		"408": {head, 408},
+		"431": {head + "X: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431},
+	} {
+		for _, secured := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/tls=%t", name, secured), func(t *testing.T) {
+				t.Parallel()
+				s := serving{Config: Config{HeaderTimeout: limit, BodyTimeout: limit, IdleTimeout: time.Minute}}
+				conf, pool := certificate(t)
+				if secured {
+					s.tls = conf
+				}
+				c := dial(t, serve(t, s)).Conn
+				if secured {
+					c = tls.Client(c, &tls.Config{RootCAs: pool, ServerName: "edge.example"})
+				}
+				c.SetDeadline(time.Now().Add(20 * time.Second))
+				r := bufio.NewReader(c)
+				status := func(text string) int {
+					t.Helper()
+					if _, err := io.WriteString(c, text); err != nil {
+						t.Fatal(err)
+					}
+					a, err := http.ReadResponse(r, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.Copy(io.Discard, a.Body); err != nil {
+						t.Fatal(err)
+					}
+					return a.StatusCode
+				}
+				if got := status(request(testToken, envelope(event(1)))); got != 200 {
+					t.Fatal(got)
+				}
+				time.Sleep(2 * limit)
+				if got := status(tt.text); got != tt.status {
+					t.Errorf("status %d, want %d", got, tt.status)
+				}
+			})
+		}
+	}
+}
+
+// An answer does not wait for what was pipelined behind its request.
+func TestPipelinedAnswersComeAtOnce(t *testing.T) {
+	s := serve(t, serving{Config: Config{BodyTimeout: time.Hour}})
+	c := dial(t, s)
+	one := request(testToken, envelope(event(1)))
+	if _, err := io.WriteString(c, one+one[:len(one)-10]); err != nil {
+		t.Fatal(err)
+	}
+	a, err := c.read(http.MethodPost)
+	if err != nil || a.StatusCode != 200 {
+		t.Fatalf("%v, %v", a, err)
+	}
+}
+
+// Want of file descriptors makes connections wait, and does not end the server.
+func TestNoDescriptors(t *testing.T) {
+	s := serve(t, serving{})
+	dial(t, s).exchange(t, envelope(event(1)))
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("the descriptors in use cannot be counted here")
+	}
+	low := limit
+	low.Cur = uint64(len(open) + 20)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	for range 40 { // each takes two of this process
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			break
+		}
+		conns = append(conns, c)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	dial(t, s).exchange(t, envelope(event(2)))
 }

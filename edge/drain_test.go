@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -293,7 +294,7 @@ func TestConnectionAcceptedWhileDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	l := newListener(ln)
+	l := newListener(ln, time.Minute, slog.New(slog.DiscardHandler))
 	l.drain()
 	c, err := l.Accept()
 	if err != nil {

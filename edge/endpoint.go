@@ -30,11 +30,12 @@ type Config struct {
 	Paths []string
 	// MaxBodyBytes bounds a body, as sent and unpacked. Zero means 4 MiB.
 	MaxBodyBytes int
-	// RequestTimeout is how long after the last byte of a body its answer may
-	// take. Zero means 5 s; sensors give up at 10.
+	// RequestTimeout is how long after its body was read and unpacked an answer
+	// may take. Zero means 5 s; sensors give up at 10.
 	RequestTimeout time.Duration
 	// HeaderTimeout and BodyTimeout bound how long a header and a body may
-	// take to arrive. Zero means 10 s and 30 s.
+	// take to arrive. Zero means 10 s and 30 s. A peer has HeaderTimeout to take
+	// an answer, too.
 	HeaderTimeout, BodyTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for its next request. Zero
 	// means 75 s, longer than the idle timeouts of usual balancers.
@@ -158,6 +159,9 @@ func (e *Endpoint) handle(ctx *fasthttp.RequestCtx) {
 		if e.Draining() {
 			ctx.SetConnectionClose()
 		}
+		// Has the server write this answer now. Else it would keep it where more
+		// has arrived, until the answer to that.
+		ctx.SetWriteDeadline(time.Time{})
 		e.metrics.answered(ctx.Response.StatusCode())
 	}()
 	a := e.admit(&ctx.Request.Header)

@@ -74,6 +74,7 @@ type serving struct {
 	log       *slog.Logger       // nil means none
 	store     *pipelinetest.Memory
 	pipeline  pipeline.Config
+	tls       *tls.Config // of the listener, or nil
 }
 
 // serve runs an endpoint until the end of the test, which it fails where the
@@ -87,7 +88,7 @@ func serve(t testing.TB, s serving) *served {
 	}
 	out.addr = ln.Addr().String()
 	ended := make(chan error, 1)
-	go func() { ended <- out.Serve(ln, nil) }()
+	go func() { ended <- out.Serve(ln, s.tls) }()
 	poll(t, "the endpoint to serve", func() bool { return out.listener.Load() != nil })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

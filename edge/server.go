@@ -28,7 +28,6 @@ func (e *Endpoint) newServer() *fasthttp.Server {
 		Concurrency:    e.cfg.MaxConnections,
 		ReadBufferSize: 8 << 10, // the largest header
 		ReadTimeout:    e.cfg.HeaderTimeout,
-		WriteTimeout:   e.cfg.HeaderTimeout,
 		IdleTimeout:    e.cfg.IdleTimeout,
 
 		// The handler reads the body itself: after the checks that need only
@@ -76,7 +75,7 @@ func (e *Endpoint) failed(ctx *fasthttp.RequestCtx, err error) {
 // Serve accepts connections from ln, which it owns, until Drain. With a
 // tlsConfig they are TLS. It is called once.
 func (e *Endpoint) Serve(ln *net.TCPListener, tlsConfig *tls.Config) error {
-	l := newListener(ln)
+	l := newListener(ln, e.cfg.HeaderTimeout, e.log)
 	l.open.Add(1) // until the last connection was accepted, Drain waits for it
 	defer l.open.Done()
 	e.listener.Store(l)

@@ -16,7 +16,7 @@
 //   - An envelope is admitted whole or refused whole: Submit takes the bytes of
 //     all its records from the budget before it appends the first.
 //   - Every admitted record is settled exactly once, also when a worker panics,
-//     and by the deadline given to Submit.
+//     and a wait ends by the deadline given to Submit, settled or not.
 //   - Memory in flight is bounded by the budget.
 //   - After Drain has begun nothing is admitted, and everything admitted before
 //     gets its answer.
@@ -319,7 +319,7 @@ func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time
 	return r, nil
 }
 
-// Submit hands the records of r in, to be settled by deadline. Without an
+// Submit hands the records of r in; the wait for them ends by deadline. Without an
 // error all of them are admitted, and Wait tells what became of them. With
 // ErrBusy, ErrUnavailable or ErrClosed none is; a deadline too near to publish
 // anything before it is ErrUnavailable as well.

@@ -763,6 +763,33 @@ func TestDeadlineWithoutThePublisher(t *testing.T) {
 	})
 }
 
+// The watch may hold an entry of a receipt that was settled since and is in use
+// again for another envelope.
+func TestExpiryOfAnEarlierRound(t *testing.T) {
+	p := newPipeline(t, Config{}, newScript())
+	var b batch
+	r := p.receipts.Get().(*Receipt)
+	r.round.Add(1) // as Submit does
+	r.deadline = time.Now().Add(-time.Second)
+	r.expect(1)
+	b.join(r, 1)
+	r.settle(Part{}, nil)
+	if err := r.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	r.round.Add(1) // and again for the next envelope
+	r.expect(1)
+	b.expire(time.Now())
+	if len(r.done) != 0 {
+		t.Error("an entry of the round before ended the wait of this one")
+	}
+	r.settle(Part{}, nil)
+	if err := r.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, p)
+}
+
 // flaky fails, stalls and panics now and then, and remembers what it stored.
 type flaky struct {
 	mu     sync.Mutex

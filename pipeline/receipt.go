@@ -74,12 +74,12 @@ func (r *Receipt) Level() Level {
 }
 
 // Wait blocks until every record is settled, at the latest until the deadline
-// given to Submit or up to watchInterval before it, and returns nil if all of them are stored. Otherwise
-// nothing of the envelope may be reported as accepted. ErrUnacknowledged means
-// that nobody knows of at least one message whether it is stored;
-// ErrStoreFull, ErrRefused and ErrUnavailable that at least one is not. Others
-// of an envelope that needed several messages may be stored whatever the
-// error.
+// given to Submit, or a few hundredths of a second before it. It returns nil if
+// all of them are stored. Otherwise nothing of the envelope may be reported as
+// accepted. ErrUnacknowledged means that nobody knows of at least one message
+// whether it is stored; ErrStoreFull, ErrRefused and ErrUnavailable that at
+// least one is not. Others of an envelope that needed several messages may be
+// stored whatever the error.
 func (r *Receipt) Wait() error {
 	<-r.done
 	if r.late {

@@ -30,7 +30,7 @@ func (t *topic) submit(r *Receipt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gatherLocked(r)
-	if t.workLocked(t.inFlight) {
+	for t.workLocked(t.inFlight) {
 		t.inFlight++
 		t.p.start(t)
 	}

@@ -150,7 +150,9 @@ func (b *bench) measure(ctx context.Context, r row, s subject, rate float64) (sa
 		if err != nil {
 			return nil, err
 		}
-		found[diskShare] = float64(after-before) / bodies
+		if bodies > 0 {
+			found[diskShare] = float64(after-before) / bodies
+		}
 	}
 	return found, nil
 }
@@ -169,7 +171,9 @@ func (b *bench) apply(ctx context.Context, e *endpoint, r row, rate float64) (fo
 		return found, 0, err
 	}
 	counters, err := scrape(ctx, e.admin)
-	found[batchRecords] = counters["caliper_batch_records_sum"] / counters["caliper_batch_records_count"]
+	if n := counters["caliper_batch_records_count"]; n > 0 {
+		found[batchRecords] = counters["caliper_batch_records_sum"] / n
+	}
 	return found, counters["caliper_body_bytes_total"], err
 }
 

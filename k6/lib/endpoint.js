@@ -48,11 +48,15 @@ export function post(envelope, params) {
   return res;
 }
 
-/** The sum of a metric of the endpoint over its labels. */
-export function metric(name) {
+/** The sum of a metric of the endpoint over its labels; fallback where there is no such line, which is an error without one. */
+export function metric(name, fallback) {
   const res = http.get(`${admin}/metrics`, { responseType: "text" });
   if (res.status !== 200) throw new Error(`${admin}/metrics answers ${res.status}`);
   const lines = res.body.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+  if (lines.length === 0) {
+    if (fallback === undefined) throw new Error(`${admin}/metrics has no ${name}`);
+    return fallback;
+  }
   return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
 }
 
@@ -64,7 +68,7 @@ export function setup() {
   }
   return {
     maxBodyBytes: res.json("caliperMaximumPayloadSize") * 1024,
-    before: admin && metric("caliper_events_accepted_total"),
+    before: admin && metric("caliper_events_accepted_total", 0),
   };
 }
 
@@ -74,6 +78,6 @@ export function setup() {
  */
 export function teardown({ before }) {
   if (!admin) return;
-  unaccounted.add(before - metric("caliper_events_accepted_total"));
+  unaccounted.add(before - metric("caliper_events_accepted_total", 0));
   check(metric("caliper_budget_used_bytes"), { "no memory is held for requests after the last one": (n) => n === 0 });
 }

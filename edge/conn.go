@@ -283,7 +283,9 @@ func (c *conn) readNow(b []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	c.TCPConn.SetReadDeadline(time.Time{})
+	c.mu.Lock()
+	c.armReadLocked(time.Time{})
+	c.mu.Unlock()
 	err = raw.Read(func(fd uintptr) bool {
 		n, _ = syscall.Read(int(fd), b)
 		return true

@@ -116,6 +116,11 @@ func TestDrainFindsWhatHasArrived(t *testing.T) {
 	if n, err := c.Read(make([]byte, 100)); n == 0 {
 		t.Errorf("read %d bytes, %v; the request has arrived", n, err)
 	}
+	stateChanged(c, fasthttp.StateActive)
+	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := c.Read(make([]byte, 100)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the rest of the request does not come: %v, want a time-out", err)
+	}
 }
 
 // What is answered outside of a handler arrives also where the answer before

@@ -126,7 +126,7 @@ func TestDrainFindsWhatHasArrived(t *testing.T) {
 // What is answered outside of a handler arrives also where the answer before
 // was long ago, and over TLS.
 func TestAnswersAfterAPause(t *testing.T) {
-	const limit = 300 * time.Millisecond
+	const limit = 2 * time.Second
 	head := "POST / HTTP/1.1\r\nHost: edge.example\r\n"
 	for name, tt := range map[string]struct {
 		text   string

@@ -42,7 +42,7 @@ git worktree add --quiet --detach "$tree" "$revision"
 rm -rf "$tree/bench"
 mkdir "$tree/bench"
 cp bench/*.go "$tree/bench/"
-cp -R bench/corpus "$tree/bench/"
+cp -R bench/corpus bench/yardstick "$tree/bench/"
 build "$PWD" "$out/here.test"
 if ! build "$tree" "$out/base.test"; then
 	echo "these benchmarks do not fit $revision: it is measured by its own" >&2

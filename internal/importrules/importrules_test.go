@@ -30,16 +30,17 @@ var allowed = map[string][]string{
 	"bench":                 {},                                              // tests only
 	"bench/corpus":          {},                                              // standard library only: everything that sends shares it
 	"bench/corpus/write":    {"bench/corpus"},                                // for senders in other languages
-	"bench/ceiling":         {"bench/corpus"},                                // starts programs and measures them
+	"bench/yardstick":       {},                                              // one pass of sonic, to hold others against
+	"bench/ceiling":         {"bench/corpus", "bench/yardstick"},             // starts programs and measures them
 	"loadtest":              {"bench/corpus", "pipeline", "pipeline/stream"}, // sends, and reads the topics back
 }
 
 // homes are the packages in which a library may be imported.
 var homes = map[string][]string{
-	"github.com/valyala/fasthttp":             {"edge", "bench/ceiling"},     // HTTP
-	"github.com/bytedance/sonic":              {"validate", "bench/ceiling"}, // JSON; the yardstick
-	"github.com/panjf2000/ants":               {"pipeline"},                  // workers
-	"github.com/nats-io/nats.go":              {"pipeline/stream", ""},       // JetStream; commands hold its connection
+	"github.com/valyala/fasthttp":             {"edge", "bench/ceiling"},       // HTTP
+	"github.com/bytedance/sonic":              {"validate", "bench/yardstick"}, // JSON; the yardstick
+	"github.com/panjf2000/ants":               {"pipeline"},                    // workers
+	"github.com/nats-io/nats.go":              {"pipeline/stream", ""},         // JetStream; commands hold its connection
 	"github.com/nats-io/nats-server":          {"pipeline/stream"},
 	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
 	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/stream", "loadtest"},

@@ -33,6 +33,7 @@ type config struct {
 	RateRequests, RateEvents                 float64
 	RateBurst                                time.Duration
 	TLSCert, TLSKey                          string
+	StoreKey, StoreKeyOld                    string
 	Prefix                                   string
 	Replicas                                 int
 	ContentEncoding                          string
@@ -94,6 +95,8 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origins", nil, "origins whose pages may post; * means all")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate chain, PEM: serve sensors and consumers by TLS")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "its key, PEM")
+	fs.StringVar(&c.StoreKey, "store-key", "", "a file whose content encrypts the store")
+	fs.StringVar(&c.StoreKeyOld, "store-key-old", "", "the file before it, where the key has changed")
 	fs.StringVar(&c.Prefix, "prefix", "caliper", "begins the names of streams and subjects")
 	fs.IntVar(&c.Replicas, "replicas", 1, "copies of each stream, on an external cluster")
 	fs.Var(&c.StoreBytes, "store-bytes", "store limit at first creation (default 75 % of the free space, or 10GiB on an external server)")
@@ -197,6 +200,7 @@ func (c *config) check() error {
 	}
 	fault(c.TLSCert != "" && c.TLSKey == "", "tls-cert", "set, but tls-key is not")
 	fault(c.TLSKey != "" && c.TLSCert == "", "tls-key", "set, but tls-cert is not")
+	fault(c.StoreKeyOld != "" && c.StoreKey == "", "store-key-old", "set, but store-key is not")
 	fault(!slices.Contains([]string{"none", pipeline.EncodingSnappy, pipeline.EncodingZstd}, c.ContentEncoding),
 		"content-encoding", "%q, expected none, snappy or zstd", c.ContentEncoding)
 	fault(!slices.Contains([]string{"text", "json"}, c.LogFormat), "log-format", "%q, expected text or json", c.LogFormat)

@@ -191,8 +191,12 @@ func (s *server) openStore(ctx context.Context) error {
 	if s.cfg.NATSURL != "" {
 		s.publisher, err = stream.OpenRemote(ctx, stream.RemoteConfig{URL: s.cfg.NATSURL, Layout: s.layout, Logger: s.log})
 	} else {
+		var key, old string
+		if key, old, err = s.storeKeys(); err != nil {
+			return err
+		}
 		s.publisher, err = stream.OpenEmbedded(ctx, stream.EmbeddedConfig{
-			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tls, Layout: s.layout, Logger: s.log})
+			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tls, Key: key, OldKey: old, Layout: s.layout, Logger: s.log})
 	}
 	if err != nil {
 		return err
@@ -212,6 +216,25 @@ func (s *server) openStore(ctx context.Context) error {
 		s.log.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(differences))
 	}
 	return nil
+}
+
+// storeKeys reads the keys of what is stored on this host; empty ones where it
+// is not encrypted.
+func (s *server) storeKeys() (key, old string, err error) {
+	read := func(path string) (key string) {
+		if path == "" || err != nil {
+			return ""
+		}
+		if key, err = stream.ReadStoreKey(path); err != nil {
+			return ""
+		}
+		if st, statErr := os.Stat(path); statErr == nil && st.Mode().Perm()&0o007 != 0 {
+			s.log.Warn("a key of the store is open to every user of this host", "file", path, "mode", st.Mode().Perm())
+		}
+		return key
+	}
+	key, old = read(s.cfg.StoreKey), read(s.cfg.StoreKeyOld)
+	return key, old, err
 }
 
 func (s *server) pipelineConfig() pipeline.Config {

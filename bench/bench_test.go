@@ -163,11 +163,15 @@ func (p *instant) Publish(context.Context, *pipeline.Message) (pipeline.Ack, err
 
 func (p *instant) Probe(context.Context) error { return nil }
 
-// openStore opens a store of that name, which is closed at the end of the benchmark. empty makes room in it.
+// openStore opens a store of that name, or the embedded one encrypted, which is closed at the end of the benchmark. empty makes room in it.
 func openStore(b *testing.B, name string) (p *counting, empty func()) {
 	b.Helper()
 	if name == "instant" {
 		return &counting{Publisher: &instant{}}, func() {}
+	}
+	key := ""
+	if name == "encrypted" {
+		key = "a key of the benchmarks, which is 32 or more"
 	}
 	layout := stream.Layout{Prefix: "bench"}
 	for _, topic := range topics {
@@ -175,7 +179,7 @@ func openStore(b *testing.B, name string) (p *counting, empty func()) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	store, err := stream.OpenEmbedded(ctx, stream.EmbeddedConfig{Dir: b.TempDir(), Layout: layout, Logger: quiet()})
+	store, err := stream.OpenEmbedded(ctx, stream.EmbeddedConfig{Dir: b.TempDir(), Key: key, Layout: layout, Logger: quiet()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -48,6 +48,18 @@ func BenchmarkEncoding(b *testing.B) {
 	}
 }
 
+// BenchmarkAtRest is BenchmarkPipeline on the embedded store, plain and encrypted.
+func BenchmarkAtRest(b *testing.B) {
+	for _, l := range []load{{corpus.Engage, 1, 0}, {corpus.Engage, 100, 0}} {
+		envelopes := l.envelopes()
+		for _, store := range []string{"embedded", "encrypted"} {
+			b.Run(fmt.Sprintf("%v/store=%s", l, store), func(b *testing.B) {
+				benchmarkPipeline(b, envelopes(), store, encoding, concurrency(l.items))
+			})
+		}
+	}
+}
+
 // BenchmarkTopics measures what topics cost that take nothing of an envelope: Route and Release of one event.
 func BenchmarkTopics(b *testing.B) {
 	l := load{corpus.Engage, 1, 0}

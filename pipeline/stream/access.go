@@ -198,11 +198,16 @@ func lockFile(path string, wait bool) (*os.File, error) {
 
 // writeJSON replaces the file at path by v, readable by the owner only, so that
 // a reader and a crash see the old content or the new.
-func writeJSON(path string, v any) (err error) {
+func writeJSON(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("stream: write %s: %w", path, err)
 	}
+	return replaceFile(path, append(b, '\n'))
+}
+
+// replaceFile is writeJSON for any content.
+func replaceFile(path string, content []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("stream: %w", err)
@@ -213,7 +218,7 @@ func writeJSON(path string, v any) (err error) {
 			err = fmt.Errorf("stream: write %s: %w", path, err)
 		}
 	}()
-	_, err = f.Write(append(b, '\n'))
+	_, err = f.Write(content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

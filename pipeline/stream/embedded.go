@@ -44,6 +44,11 @@ type EmbeddedConfig struct {
 	Listen string
 	// TLS is the server side configuration of the port, or nil.
 	TLS *tls.Config
+	// Key encrypts the store: messages, consumers and what the server notes of
+	// them, not the names of streams and consumers. Empty means no encryption.
+	// A store keeps to what it began with. OldKey is the key before, where the
+	// key has changed: what is under it is put under Key.
+	Key, OldKey string
 	// Layout says which streams there must be. Replicas is ignored.
 	Layout Layout
 	// Logger takes the server's warnings and errors. Nil means slog.Default().
@@ -105,6 +110,13 @@ func (e *embedded) start(ctx context.Context) error {
 	if e.own, err = ownAccess(e.cfg.Dir); err != nil {
 		return err
 	}
+	changed, err := unlockStore(e.cfg.Dir, e.cfg.Key, e.cfg.OldKey)
+	if err != nil {
+		return err
+	}
+	if changed > 0 {
+		e.cfg.Logger.Info("store put under its new key; the old one is no longer needed", "folder", e.cfg.Dir, "files", changed)
+	}
 	e.auth = &authenticator{own: sha256.Sum256([]byte(e.own.Password)), layout: e.cfg.Layout}
 	if err = e.open(); err != nil {
 		return err
@@ -158,6 +170,8 @@ func (e *embedded) options() (*server.Options, error) {
 		StoreDir:                   e.cfg.Dir,
 		SyncAlways:                 true,
 		JetStreamMaxStore:          maxStoreBytes,
+		JetStreamKey:               e.cfg.Key,
+		JetStreamCipher:            server.AES, // has instructions of its own on both architectures
 		MaxPayload:                 pipeline.MaxMessageBytes,
 		TLSConfig:                  e.cfg.TLS,
 		TLS:                        e.cfg.TLS != nil,

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,21 +28,12 @@ func TestNumbersAddUp(t *testing.T) {
 	s.post(envelope("", eventID("m", 5)), "Authorization", "Bearer "+other).want(t, 200, "")
 	full := s.fill("metrics")
 
-	for _, tool := range []string{"demo", "Engage"} {
-		m := func(name string) float64 { return s.metric(name + `{tool="` + tool + `"}`) }
-		as := func(how string) float64 {
-			return s.metric(`caliper_requests_ended_total{tool="` + tool + `",as="` + how + `"}`)
-		}
-		received := m("caliper_events_received_total")
-		sum := m("caliper_events_accepted_total") + m("caliper_events_rejected_total") + m("caliper_events_refused_total") + m("caliper_events_debug_total")
-		if received != sum || received == 0 {
-			t.Errorf("%s: %v events received, %v accounted for", tool, received, sum)
-		}
-		requests := m("caliper_requests_total")
-		ended := as("stored") + as("rejected") + as("refused") + as("debug")
-		if requests != ended || requests == 0 {
-			t.Errorf("%s: %v requests, %v accounted for", tool, requests, ended)
-		}
+	n := s.numbers()
+	if err := n.Check(); err != nil {
+		t.Error(err)
+	}
+	if tools := n.Tools(); !slices.Equal(tools, []string{"Engage", "demo"}) {
+		t.Errorf("numbers of the tools %q", tools)
 	}
 	for sample, want := range map[string]float64{
 		`caliper_events_accepted_total{tool="demo"}`:              3 + float64(len(full)),

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"caliperedge/internal/accounting"
 )
 
 // answer is an HTTP answer, read to its end.
@@ -145,14 +146,15 @@ func missing(found map[string]int, ids []string) string {
 // metric reads one sample of /metrics; 0 where there is none.
 func (s *server) metric(sample string) float64 {
 	s.t.Helper()
-	for line := range strings.Lines(s.get(s.admin + "/metrics").body) {
-		if rest, ok := strings.CutPrefix(line, sample+" "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
-			if err != nil {
-				s.t.Fatalf("metric %s: %v", sample, err)
-			}
-			return v
-		}
+	return s.numbers()[sample]
+}
+
+// numbers are those of /metrics.
+func (s *server) numbers() accounting.Numbers {
+	s.t.Helper()
+	n, err := accounting.Read(strings.NewReader(s.get(s.admin + "/metrics").body))
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	return 0
+	return n
 }

@@ -264,19 +264,20 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 	}
 	parsed := time.Now()
 	e.metrics.validate.Update(parsed.Sub(received).Seconds())
-	m.examined(env)
+	account := m.examined(env, n)
+	defer account.close()
 
 	switch {
 	case debug:
-		m.debugged(n)
+		account.debugged()
 		e.explain(ctx, env, receipt, refusal)
 	case refusal.refusal != accepted:
-		m.refusedEnvelope(n)
+		account.refusedEnvelope()
 		e.refuse(ctx, refusal)
 	default:
 		err := e.pipeline.Submit(receipt, received.Add(e.cfg.RequestTimeout-answerTime))
 		held.free() // what waits for the store is the receipt alone
-		e.stored(ctx, m, n, receipt, err)
+		e.stored(ctx, &account, receipt, err)
 	}
 	end := time.Now()
 	if !debug && refusal.refusal == accepted {
@@ -328,19 +329,22 @@ func (e *Endpoint) route(env *validate.Envelope, tool string, received time.Time
 
 // stored makes check 14: it answers only after every event is durable, or after
 // it is known that not all of them are. err is Submit's.
-func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, m *toolMetrics, n tally, receipt *pipeline.Receipt, err error) {
+func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *pipeline.Receipt, err error) {
+	unclear := false
 	if err == nil {
 		err = receipt.Wait()
+		unclear = err != nil && receipt.Unclear()
 	}
 	if err != nil {
 		r := refusalOf(err)
-		m.notStored(n)
+		account.notStored(unclear)
 		e.log.Warn("events are refused: "+refusals[r].message,
 			"in_flight_bytes", e.pipeline.Budget().Used(), "limit_bytes", e.pipeline.Budget().Limit(), "error", err)
 		e.refuse(ctx, refused{refusal: r})
 		return
 	}
-	m.stored(n)
+	account.stored()
+	n := account.tally
 	if n.conformant < n.items {
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 	}

@@ -70,14 +70,19 @@ func (m *edgeMetrics) answered(status int) {
 
 // toolMetrics are the numbers of one tool. They add up:
 //
-//	received = accepted + rejected + refused + debug    in events
-//	requests = stored + rejected + refused + debug      in requests
+//	received = accepted + rejected + refused + debug               in events
+//	accepted = stored + duplicate                                  in events
+//	requests = stored + duplicate + rejected + refused + debug     in requests
+//
+// Those of unclear are among the refused: they may be stored all the same.
 type toolMetrics struct {
-	m                                              *edgeMetrics
-	bytes                                          *metrics.Counter
-	received, accepted, rejected, refused, debug   *metrics.Counter
-	requests, storedRequests, rejectedRequests     *metrics.Counter
-	refusedRequests, debugRequests, duplicateCount *metrics.Counter
+	m                                            *edgeMetrics
+	bytes                                        *metrics.Counter
+	received, accepted, rejected, refused, debug *metrics.Counter
+	storedEvents, duplicate, unclear             *metrics.Counter
+	requests, storedRequests, duplicateRequests  *metrics.Counter
+	rejectedRequests, refusedRequests            *metrics.Counter
+	debugRequests                                *metrics.Counter
 }
 
 // tool returns the numbers of a tool of the token map.
@@ -89,19 +94,22 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 		return m.set.GetOrCreateCounter(fmt.Sprintf("%s{tool=%q%s}", metric, name, label))
 	}
 	t := &toolMetrics{
-		m:                m,
-		bytes:            counter("caliper_body_bytes_total", ""),
-		received:         counter("caliper_events_received_total", ""),
-		accepted:         counter("caliper_events_accepted_total", ""),
-		rejected:         counter("caliper_events_rejected_total", ""),
-		refused:          counter("caliper_events_refused_total", ""),
-		debug:            counter("caliper_events_debug_total", ""),
-		duplicateCount:   counter("caliper_events_duplicate_total", ""),
-		requests:         counter("caliper_requests_total", ""),
-		storedRequests:   counter("caliper_requests_ended_total", `,as="stored"`),
-		rejectedRequests: counter("caliper_requests_ended_total", `,as="rejected"`),
-		refusedRequests:  counter("caliper_requests_ended_total", `,as="refused"`),
-		debugRequests:    counter("caliper_requests_ended_total", `,as="debug"`),
+		m:                 m,
+		bytes:             counter("caliper_body_bytes_total", ""),
+		received:          counter("caliper_events_received_total", ""),
+		accepted:          counter("caliper_events_accepted_total", ""),
+		storedEvents:      counter("caliper_events_stored_total", ""),
+		duplicate:         counter("caliper_events_duplicate_total", ""),
+		rejected:          counter("caliper_events_rejected_total", ""),
+		refused:           counter("caliper_events_refused_total", ""),
+		unclear:           counter("caliper_events_unclear_total", ""),
+		debug:             counter("caliper_events_debug_total", ""),
+		requests:          counter("caliper_requests_total", ""),
+		storedRequests:    counter("caliper_requests_ended_total", `,as="stored"`),
+		duplicateRequests: counter("caliper_requests_ended_total", `,as="duplicate"`),
+		rejectedRequests:  counter("caliper_requests_ended_total", `,as="rejected"`),
+		refusedRequests:   counter("caliper_requests_ended_total", `,as="refused"`),
+		debugRequests:     counter("caliper_requests_ended_total", `,as="debug"`),
 	}
 	actual, _ := m.tools.LoadOrStore(name, t)
 	return actual.(*toolMetrics)
@@ -117,41 +125,66 @@ func (t *toolMetrics) refusedBody(r refusal) {
 	}
 }
 
+// account is the entry of one envelope in the numbers of its tool: one of its
+// methods is called once, and then close does nothing.
+type account struct {
+	*toolMetrics
+	tally
+	ended bool
+}
+
 // examined counts the items of an envelope, and why any were rejected.
-func (t *toolMetrics) examined(env *validate.Envelope) {
+func (t *toolMetrics) examined(env *validate.Envelope, n tally) account {
 	t.requests.Inc()
-	items := env.Items()
-	t.received.Add(len(items))
-	if env.Conformant() == len(items) {
-		return
-	}
-	for i := range items {
-		for code := range items[i].Faults.Codes() {
-			t.m.byFault[code].Inc()
+	t.received.Add(n.items)
+	if n.conformant < n.items {
+		items := env.Items()
+		for i := range items {
+			for code := range items[i].Faults.Codes() {
+				t.m.byFault[code].Inc()
+			}
 		}
+	}
+	return account{toolMetrics: t, tally: n}
+}
+
+// close counts an envelope that a panic kept from its end: it is answered as
+// our defect, and how far it got nobody knows.
+func (a *account) close() {
+	if !a.ended {
+		a.notStored(true)
 	}
 }
 
-func (t *toolMetrics) debugged(n tally) {
-	t.debugRequests.Inc()
-	t.debug.Add(n.items)
+func (a *account) debugged() {
+	a.ended = true
+	a.debugRequests.Inc()
+	a.debug.Add(a.items)
 }
 
 // refusedEnvelope counts an envelope that failed checks 9 to 13.
-func (t *toolMetrics) refusedEnvelope(n tally) {
-	t.rejectedRequests.Inc()
-	t.rejected.Add(n.items)
+func (a *account) refusedEnvelope() {
+	a.ended = true
+	a.rejectedRequests.Inc()
+	a.rejected.Add(a.items)
 }
 
-// notStored counts an envelope that failed check 14.
-func (t *toolMetrics) notStored(n tally) {
-	t.refusedRequests.Inc()
-	t.refused.Add(n.conformant)
-	t.rejected.Add(n.items - n.conformant)
+// notStored counts an envelope that failed check 14. unclear tells whether
+// events of it may be stored all the same.
+func (a *account) notStored(unclear bool) {
+	a.ended = true
+	a.refusedRequests.Inc()
+	a.refused.Add(a.conformant)
+	a.rejected.Add(a.items - a.conformant)
+	if unclear {
+		a.unclear.Add(a.conformant)
+	}
 }
 
-func (t *toolMetrics) stored(n tally) {
-	t.storedRequests.Inc()
-	t.accepted.Add(n.conformant)
-	t.rejected.Add(n.items - n.conformant)
+func (a *account) stored() {
+	a.ended = true
+	a.storedRequests.Inc()
+	a.accepted.Add(a.conformant)
+	a.storedEvents.Add(a.conformant)
+	a.rejected.Add(a.items - a.conformant)
 }

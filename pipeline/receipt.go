@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,9 +31,10 @@ type Receipt struct {
 	late      bool          // the deadline did
 	done      chan struct{} // gets a token when the wait ends
 
-	mu    sync.Mutex // guards what workers write
-	parts []Part
-	err   error
+	mu      sync.Mutex // guards what workers write
+	parts   []Part
+	err     error
+	unclear bool // of a part nobody knows whether it is stored
 }
 
 // topicShare is what of an envelope goes to one topic.
@@ -90,6 +92,11 @@ func (r *Receipt) Wait() error {
 	return r.err
 }
 
+// Unclear tells, after a Wait with an error, whether records of the envelope
+// may be stored all the same: because nobody knows, or because others of its
+// messages are.
+func (r *Receipt) Unclear() bool { return r.late || r.unclear || len(r.parts) > 0 }
+
 // end ends the wait of a round, and reports whether nothing else had ended it
 // before.
 func (r *Receipt) end(round uint64) bool {
@@ -112,7 +119,7 @@ func (r *Receipt) Release() {
 	if r.submitted && !r.settled {
 		return
 	}
-	r.submitted, r.settled = false, false
+	r.submitted, r.settled, r.unclear = false, false, false
 	r.env, r.err = nil, nil
 	r.head = recordHead{}
 	r.parts = r.parts[:0]
@@ -133,8 +140,11 @@ func (r *Receipt) settle(part Part, err error) {
 	r.mu.Lock()
 	if err == nil {
 		r.parts = append(r.parts, part)
-	} else if r.err == nil {
-		r.err = err
+	} else {
+		r.unclear = r.unclear || errors.Is(err, ErrUnacknowledged)
+		if r.err == nil {
+			r.err = err
+		}
 	}
 	r.mu.Unlock()
 	r.finish()

@@ -26,7 +26,7 @@ type config struct {
 	DataDir                                  string
 	Tokens, TokensKey, TokensIdentity        string
 	File                                     string
-	Debug                                    onOff
+	Debug, Rejected                          onOff
 	Paths, CORSOrigins                       []string
 	MaxBodyBytes, BudgetBytes, StoreBytes    byteSize
 	RequestTimeout, BodyTimeout, DrainDelay  time.Duration
@@ -42,6 +42,8 @@ type config struct {
 
 	// Topics come from the file alone.
 	Topics map[string]topicSetting
+	// Tools come from the file alone.
+	Tools map[string]toolSetting
 
 	// origin is where settings come from that are no flags, for errors.
 	origin map[string]string
@@ -71,7 +73,7 @@ func (c *config) settings() *pflag.FlagSet {
 	fs := pflag.NewFlagSet("caliper-edge", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.SetOutput(io.Discard)
-	c.Debug = true
+	c.Debug, c.Rejected = true, true
 	c.MaxBodyBytes, c.BudgetBytes = 4<<20, pipeline.DefaultBudgetBytes
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:8080", "where sensors post")
 	fs.StringVar(&c.AdminListen, "admin-listen", "127.0.0.1:8081", "where /livez, /readyz, /metrics and profiling are")
@@ -83,6 +85,7 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.StringVar(&c.TokensIdentity, "tokens-identity", "", "the key itself, an age identity, instead of a key file")
 	fs.StringVar(&c.File, "config", "", "the configuration file")
 	fs.Var(&c.Debug, "debug", "answer X-DEBUG requests verbosely: on or off")
+	fs.Var(&c.Rejected, "rejected", "keep what is refused of a tool in the topic rejected: on or off")
 	fs.StringSliceVar(&c.Paths, "paths", []string{"/", "/caliper-endpoint"}, "where events are taken")
 	fs.Var(&c.MaxBodyBytes, "max-body-bytes", "largest body, as sent and unpacked")
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", 5*time.Second, "an answer comes so long after its body was read, or sooner")

@@ -100,6 +100,10 @@ func TestBadConfiguration(t *testing.T) {
 		"no YAML":           {file: "a: [", want: "caliper.yaml"},
 		"value is a map":    {file: "listen: {a: b}", want: "caliper.yaml:1: listen: expected a value"},
 		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "max_agee"},
+		"tool's member":     {file: "tools:\n  Engage:\n    rejectet: on", want: "caliper.yaml:3: tool Engage: rejectet: unknown setting"},
+		"tool's value":      {file: "tools:\n  Engage: {rejected: perhaps}", want: `caliper.yaml:2: tool Engage: rejected: "perhaps", expected on or off`},
+		"tool twice":        {file: "tools:\n  Engage: {rejected: on}\n  Engage: {rejected: off}", want: "caliper.yaml:3: Engage: set twice"},
+		"tools no mapping":  {file: "tools: [Engage]", want: "caliper.yaml:1: expected a mapping"},
 		"address":           {environ: []string{"CALIPER_LISTEN=8080"}, want: `CALIPER_LISTEN: "8080", expected host:port`},
 		"half of TLS":       {environ: []string{"CALIPER_TLS_CERT=x"}, want: "CALIPER_TLS_CERT: set, but tls-key is not"},
 		"encoding":          {environ: []string{"CALIPER_CONTENT_ENCODING=lz4"}, want: "expected none, snappy or zstd"},
@@ -116,6 +120,25 @@ func TestBadConfiguration(t *testing.T) {
 	} {
 		if _, _, err := load(t, c.args, c.environ, c.file); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q in it", name, err, c.want)
+		}
+	}
+}
+
+// A tool's own setting wins over the one for all.
+func TestKeepsRejected(t *testing.T) {
+	const file = "tools:\n  Silent: {rejected: off}\n  Loud: {rejected: on}\n"
+	for variable, want := range map[string]map[string]bool{
+		"":                     {"Silent": false, "Loud": true, "Other": true},
+		"CALIPER_REJECTED=off": {"Silent": false, "Loud": true, "Other": false},
+	} {
+		c, _, err := load(t, nil, []string{variable}, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for tool, keeps := range want {
+			if got := c.keepsRejected(tool); got != keeps {
+				t.Errorf("%s: keeps what is refused of %s: %v, want %v", variable, tool, got, keeps)
+			}
 		}
 	}
 }

@@ -30,6 +30,9 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 		if key.Value == "topics" {
 			return c.readTopics(value)
 		}
+		if key.Value == "tools" {
+			return c.readTools(value)
+		}
 		flag := strings.ReplaceAll(key.Value, "_", "-")
 		if !slices.Contains(scalars, flag) || keyName(flag) != key.Value || flag == "config" {
 			return errUnknownSetting

@@ -211,5 +211,6 @@ func printConfig(inv *invocation) error {
 	for _, t := range layout.Topics {
 		fmt.Fprintf(inv.stdout, "  %s: {max_age: %v, max_bytes: %d}\n", t.Name, t.MaxAge, t.MaxBytes)
 	}
+	inv.cfg.printTools(inv.stdout)
 	return nil
 }

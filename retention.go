@@ -24,7 +24,7 @@ import (
 var defaultTopics = []struct {
 	name    string
 	percent int64
-}{{pipeline.TopicStandard, 50}, {"enriched", 25}, {"quarantine", 10}, {pipeline.TopicEntities, 5}, {topicRejected, 5}}
+}{{pipeline.TopicStandard, 50}, {"enriched", 25}, {"quarantine", 10}, {pipeline.TopicEntities, 5}, {pipeline.TopicRejected, 5}}
 
 const (
 	// internalPercent of the store limit is for internal buckets.
@@ -34,8 +34,6 @@ const (
 	// remoteStoreBytes is the store limit where an external server's space is
 	// not ours to measure.
 	remoteStoreBytes = 10 << 30
-	// topicRejected may drop its oldest records; no other topic may.
-	topicRejected = "rejected"
 )
 
 // layout is the set of topics with their retention below a store limit.
@@ -44,7 +42,7 @@ func (c *config) layout(storeBytes int64) (stream.Layout, error) {
 	settings := maps.Clone(c.Topics)
 	var total int64
 	add := func(name string, set topicSetting, percent int64) error {
-		t := stream.Topic{Name: name, MaxAge: set.MaxAge, MaxBytes: storeBytes / 100 * percent, DiscardOld: name == topicRejected}
+		t := stream.Topic{Name: name, MaxAge: set.MaxAge, MaxBytes: storeBytes / 100 * percent, DiscardOld: name == pipeline.TopicRejected}
 		if t.MaxAge == 0 {
 			t.MaxAge = defaultMaxAge
 		}

@@ -266,6 +266,7 @@ func (c *config) edge(set *metrics.Set) edge.Config {
 		Terse:            !bool(c.Debug),
 		CORSOrigins:      c.CORSOrigins,
 		AcceptBareTokens: bool(c.BareTokens),
+		KeepRejected:     c.keepsRejected,
 		Rate:             edge.Rate{Requests: c.RateRequests, Events: c.RateEvents, Burst: c.RateBurst},
 		Validate:         validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext)},
 		Version:          version(),

@@ -37,6 +37,8 @@ topics:
   standard: {max_age: 24h, max_bytes: 40%}
   mine:
     max_bytes: 1MiB
+tools:
+  Engage: {rejected: off}
 `)
 	h.env = append(h.env, "CALIPER_CONFIG=edge.yaml", "CALIPER_DRAIN_DELAY=4s", "CALIPER_REQUEST_TIMEOUT=8s")
 	out := h.must("config", "--request-timeout", "9s")
@@ -47,7 +49,7 @@ topics:
 			t.Errorf("%s is %s, want %s", key, got, want)
 		}
 	}
-	for _, want := range []string{"standard: {max_age: 24h0m0s,", "mine: {max_age: 720h0m0s, max_bytes: 1048576}"} {
+	for _, want := range []string{"standard: {max_age: 24h0m0s,", "mine: {max_age: 720h0m0s, max_bytes: 1048576}", `"Engage": {rejected: off}`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("config does not print %s:\n%s", want, out)
 		}

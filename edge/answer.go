@@ -132,7 +132,8 @@ type refused struct {
 	refusal
 	limit      int64
 	index      int
-	retryAfter int // seconds; 0 means the constant of that name
+	retryAfter int             // seconds; 0 means the constant of that name
+	kept       []pipeline.Part // where what was refused is kept
 }
 
 // refuse counts a refusal and answers with it.
@@ -166,6 +167,10 @@ func writeRefusal(ctx *fasthttp.RequestCtx, r refused, detail []byte) {
 		b = append(b, `,"detail":`...)
 		b = append(b, detail...)
 	}
+	if len(r.kept) > 0 {
+		b = append(b, `,"topics":{`...)
+		b = append(appendParts(b, r.kept), '}')
+	}
 	b = append(b, '}')
 	ctx.SetContentType(contentTypeJSON)
 	ctx.SetBody(b)
@@ -186,8 +191,9 @@ func setStatus(ctx *fasthttp.RequestCtx, status int) {
 const contentTypeJSON = "application/json"
 
 // appendSuccess appends the success body of an envelope that was stored, or of
-// one that would have been, where debug is set (contract, section 1.3).
-func appendSuccess(b []byte, n tally, r *pipeline.Receipt, topics []string, debug bool) []byte {
+// one that would have been, where debug is set (contract, section 1.3). kept is
+// where its rejected items are.
+func appendSuccess(b []byte, n tally, r *pipeline.Receipt, kept []pipeline.Part, topics []string, debug bool) []byte {
 	stored, rejected := n.conformant, n.items-n.conformant
 	if debug {
 		stored = 0
@@ -197,8 +203,25 @@ func appendSuccess(b []byte, n tally, r *pipeline.Receipt, topics []string, debu
 	b = append(b, `,"rejected":`...)
 	b = strconv.AppendInt(b, int64(rejected), 10)
 	b = append(b, `,"topics":{`...)
+	b = appendParts(b, r.Parts())
+	if len(kept) > 0 {
+		b = append(b, ',')
+		b = appendParts(b, kept)
+	}
+	b = append(b, '}')
+	if !uniform(r.Routes()) {
+		b = appendRoutes(b, r.Routes(), topics)
+	}
+	if debug {
+		b = append(b, `,"debug":true`...)
+	}
+	return append(b, '}')
+}
+
+// appendParts appends a member for each topic: the messages that hold the parts.
+func appendParts(b []byte, parts []pipeline.Part) []byte {
 	last := ""
-	for i, part := range r.Parts() {
+	for i, part := range parts {
 		switch {
 		case i == 0:
 			b = appendTopic(b, part.Topic)
@@ -216,14 +239,7 @@ func appendSuccess(b []byte, n tally, r *pipeline.Receipt, topics []string, debu
 	if last != "" {
 		b = append(b, '"')
 	}
-	b = append(b, '}')
-	if !uniform(r.Routes()) {
-		b = appendRoutes(b, r.Routes(), topics)
-	}
-	if debug {
-		b = append(b, `,"debug":true`...)
-	}
-	return append(b, '}')
+	return b
 }
 
 func appendTopic(b []byte, topic string) []byte {

@@ -51,6 +51,9 @@ type Config struct {
 	AcceptBareTokens bool
 	// Rate bounds what each tool may send. Zero means no bound.
 	Rate Rate
+	// KeepRejected tells of which tools is kept, in the topic for it, what they
+	// send and we refuse. Nil means of none. It is called concurrently.
+	KeepRejected func(tool string) bool
 	// Validate are the options of the rules.
 	Validate validate.Options
 	// Version is told in the configuration document.
@@ -248,7 +251,13 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 	env, err := validate.Parse(b.buf, e.cfg.Validate) // 8
 	if err != nil {
 		m.refusedBody(malformedJSON)
-		e.refuseBody(ctx, refused{refusal: malformedJSON}, err, debug)
+		r := refused{refusal: malformedJSON}
+		if !debug {
+			kept := e.keepBody(b.buf, tool, received, err)
+			held.free()
+			r.kept = m.keep(kept)
+		}
+		e.refuseBody(ctx, r, err, debug)
 		return
 	}
 	held.envelope = env
@@ -273,11 +282,20 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 		e.explain(ctx, env, receipt, refusal)
 	case refusal.refusal != accepted:
 		account.refusedEnvelope()
+		if env.Err() != nil {
+			kept := e.keepItems(env, b.buf, tool, received)
+			held.free()
+			refusal.kept = m.keep(kept)
+		}
 		e.refuse(ctx, refusal)
 	default:
-		err := e.pipeline.Submit(receipt, received.Add(e.cfg.RequestTimeout-answerTime))
-		held.free() // what waits for the store is the receipt alone
-		e.stored(ctx, &account, receipt, err)
+		err := e.pipeline.Submit(receipt, e.deadline(received))
+		var kept *pipeline.Rejection
+		if err == nil && n.conformant < n.items {
+			kept = e.keepItems(env, b.buf, tool, received)
+		}
+		held.free() // what waits for the store are the receipts alone
+		e.stored(ctx, &account, receipt, kept, err)
 	}
 	end := time.Now()
 	if !debug && refusal.refusal == accepted {
@@ -328,19 +346,21 @@ func (e *Endpoint) route(env *validate.Envelope, tool string, received time.Time
 }
 
 // stored makes check 14: it answers only after every event is durable, or after
-// it is known that not all of them are. err is Submit's.
-func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *pipeline.Receipt, err error) {
+// it is known that not all of them are. rejection are the others; err is
+// Submit's.
+func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *pipeline.Receipt, rejection *pipeline.Rejection, err error) {
 	unclear := false
 	if err == nil {
 		err = receipt.Wait()
 		unclear = err != nil && receipt.Unclear()
 	}
+	kept := account.keep(rejection)
 	if err != nil {
 		r := refusalOf(err)
 		account.notStored(unclear)
 		e.log.Warn("events are refused: "+refusals[r].message,
 			"in_flight_bytes", e.pipeline.Budget().Used(), "limit_bytes", e.pipeline.Budget().Limit(), "error", err)
-		e.refuse(ctx, refused{refusal: r})
+		e.refuse(ctx, refused{refusal: r, kept: kept})
 		return
 	}
 	account.stored()
@@ -350,7 +370,7 @@ func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *p
 	}
 	ctx.Response.Header.Set("Caliper-Durability", string(receipt.Level()))
 	answer := e.answers.get()
-	answer.b = appendSuccess(answer.b, n, receipt, e.pipeline.Topics(), false)
+	answer.b = appendSuccess(answer.b, n, receipt, kept, e.pipeline.Topics(), false)
 	ctx.SetContentType(contentTypeJSON)
 	ctx.SetBody(answer.b)
 	e.answers.put(answer)

@@ -112,6 +112,8 @@ func (f *exchangeFile) set(t testing.TB, file, setting string) {
 		f.Rate = Rate{Requests: float64(number()) / 1000, Burst: 10_000 * time.Second}
 	case "rate-events":
 		f.Rate = Rate{Events: float64(number()) / 1000, Burst: 10_000 * time.Second}
+	case "rejected": // is kept
+		f.KeepRejected = func(string) bool { return true }
 	case "cors":
 		f.CORSOrigins = strings.Fields(value)
 	case "terse":

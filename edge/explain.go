@@ -3,7 +3,6 @@ package edge
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"strconv"
 
 	"caliperedge/edge/tokenmap"
@@ -118,7 +117,7 @@ func (e *Endpoint) explain(ctx *fasthttp.RequestCtx, env *validate.Envelope, rec
 	case r.refusal != accepted:
 		writeRefusal(ctx, r, nil)
 	default:
-		ctx.SetBody(appendSuccess(nil, tally{len(env.Items()), env.Conformant()}, receipt, e.pipeline.Topics(), true))
+		ctx.SetBody(appendSuccess(nil, tally{len(env.Items()), env.Conformant()}, receipt, nil, e.pipeline.Topics(), true))
 	}
 	setStatus(ctx, status)
 	ctx.SetContentType(contentTypeJSON)
@@ -181,10 +180,9 @@ func (e *Endpoint) refuseBody(ctx *fasthttp.RequestCtx, r refused, cause error, 
 	}
 	d := Detail{Code: refusals[r.refusal].reason}
 	h := &ctx.Request.Header
-	var syntax *validate.SyntaxError
 	switch {
-	case errors.As(cause, &syntax):
-		d.Code, d.Offset, d.Found, d.Expected = syntax.Code, &syntax.Offset, syntax.Found, syntax.Expected
+	case cause != nil:
+		d.explainSyntax(cause)
 	case r.refusal == wrongType:
 		d.Found, d.Expected = string(h.ContentType()), contentTypeJSON
 	case r.refusal == wrongEncoding, r.refusal == damagedBody:

@@ -83,6 +83,7 @@ type toolMetrics struct {
 	requests, storedRequests, duplicateRequests  *metrics.Counter
 	rejectedRequests, refusedRequests            *metrics.Counter
 	debugRequests                                *metrics.Counter
+	kept, notKept                                *metrics.Counter // records in the topic for what was refused
 }
 
 // tool returns the numbers of a tool of the token map.
@@ -104,6 +105,8 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 		refused:           counter("caliper_events_refused_total", ""),
 		unclear:           counter("caliper_events_unclear_total", ""),
 		debug:             counter("caliper_events_debug_total", ""),
+		kept:              counter("caliper_rejected_kept_total", ""),
+		notKept:           counter("caliper_rejected_not_kept_total", ""),
 		requests:          counter("caliper_requests_total", ""),
 		storedRequests:    counter("caliper_requests_ended_total", `,as="stored"`),
 		duplicateRequests: counter("caliper_requests_ended_total", `,as="duplicate"`),

@@ -186,6 +186,7 @@ type Pipeline struct {
 	publisher Publisher
 	router    router
 	topics    []*topic
+	rejected  *topic // nil where there is no TopicRejected
 	budget    *Budget
 	metrics   *pipelineMetrics
 
@@ -232,7 +233,12 @@ func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
 	rand.Read(instance[:]) // never fails
 	p.idPrefix = hex.EncodeToString(instance[:]) + "-"
 	for place, name := range cfg.Topics {
-		p.topics = append(p.topics, &topic{p: p, name: name, place: place})
+		t := &topic{p: p, name: name, place: place}
+		if name == TopicRejected {
+			t.aside = &aside{budget: NewBudget(cfg.BudgetBytes / rejectedShare)}
+			p.rejected = t
+		}
+		p.topics = append(p.topics, t)
 	}
 	p.receipts.New = func() any {
 		return &Receipt{p: p, done: make(chan struct{}, 1), share: make([]topicShare, len(p.topics))}

@@ -16,6 +16,7 @@ type topic struct {
 	p     *Pipeline
 	name  string
 	place int
+	aside *aside // where nothing else may suffer from this topic, else nil
 
 	mu       sync.Mutex
 	open     *batch   // gathers; nil or with at least one record
@@ -178,7 +179,7 @@ func (t *topic) publish(b *batch) (finished bool) {
 		// enc and b may be in any state: they are left to the garbage collector.
 		t.p.metrics.panics.Inc()
 		err := fmt.Errorf("%w: a worker panicked: %v", ErrUnacknowledged, cause)
-		t.p.trip(t.name, err)
+		t.failed(err)
 		for i := range todo {
 			t.settle(&todo[i], Part{}, err)
 		}
@@ -205,6 +206,9 @@ func (t *topic) settle(p *piece, part Part, err error) {
 	n := len(p.records)
 	p.records = nil // before anything that could panic: nothing is given back twice
 	t.p.budget.Release(int64(n))
+	if t.aside != nil {
+		t.aside.budget.Release(int64(n))
+	}
 	for len(p.entries) > 0 {
 		e := p.entries[0]
 		p.entries = p.entries[1:]
@@ -251,14 +255,24 @@ func (t *topic) store(p *piece, body []byte, encoding string, deadline time.Time
 		if time.Until(deadline) < minAttempt {
 			err = fmt.Errorf("%w: %w", ErrUnacknowledged, err)
 			// A store that had less than one attempt's time is slow at most.
-			if time.Since(start) >= t.p.cfg.AttemptTimeout {
-				t.p.trip(t.name, err)
+			if t.aside != nil || time.Since(start) >= t.p.cfg.AttemptTimeout {
+				t.failed(err)
 			}
 			return Ack{}, err
 		}
 		t.p.metrics.repeats.Inc()
 		time.Sleep(attemptPause)
 	}
+}
+
+// failed draws the conclusion from a batch that was not acknowledged.
+func (t *topic) failed(cause error) {
+	if t.aside == nil {
+		t.p.trip(t.name, cause)
+		return
+	}
+	t.p.log.Warn("a batch was not acknowledged; nothing is kept there for a moment", "topic", t.name, "error", cause)
+	t.aside.rests.Store(time.Now().Add(rejectedPause).UnixNano())
 }
 
 // attempt publishes m once.

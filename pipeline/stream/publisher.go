@@ -205,15 +205,17 @@ func (p *Publisher) Status(ctx context.Context) ([]TopicStatus, error) {
 	return list, nil
 }
 
-// check returns an error unless every stream is there and has a leader.
+// check returns an error unless every stream that must not lose anything is
+// there and has a leader.
 func (p *Publisher) check(ctx context.Context) error {
 	list, err := p.Status(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, st := range list {
+	for i, st := range list {
 		switch {
+		case p.layout.Topics[i].DiscardOld: // it holds nobody up
 		case st.Missing:
 			errs = append(errs, fmt.Errorf("stream: stream %s is missing", st.Stream))
 		case st.Leaderless:

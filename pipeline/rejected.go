@@ -1,0 +1,285 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"caliperedge/validate"
+)
+
+// TopicRejected takes what was refused of an authenticated tool. It is an aside:
+// whatever becomes of it changes nothing for accepted events.
+const TopicRejected = "rejected"
+
+const (
+	// rejectedWait is the longest that an answer waits for what was refused.
+	rejectedWait = time.Second
+	// rejectedPause is for how long nothing is tried after the topic did not
+	// acknowledge: else every answer would wait for rejectedWait.
+	rejectedPause = 2 * time.Second
+	// rejectedShare is which part of the budget may be in flight to the topic,
+	// so that refused bodies leave the room to accepted ones.
+	rejectedShare = 8
+	// maxLiftedBytes is the size up to which a member of envelope or item is
+	// lifted into the record of what was refused.
+	maxLiftedBytes = 8 << 10
+)
+
+// aside is what a topic has whose failures are nobody's but its own.
+type aside struct {
+	budget *Budget
+	rests  atomic.Int64 // until this time, in nanoseconds of Unix, nothing is tried
+}
+
+func (a *aside) resting() bool { return time.Now().UnixNano() < a.rests.Load() }
+
+// Rejection gathers what was refused of one request, as records for
+// TopicRejected: Item or Body for each, then Submit, Wait and Release. It never
+// fails: what cannot be kept is counted. A nil Rejection keeps nothing.
+//
+// It belongs to the goroutine that made it.
+type Rejection struct {
+	topic    *topic
+	receipt  *Receipt
+	head     recordHead
+	buf      []byte
+	records  int
+	lost     int   // for which there was no room
+	reserved int64 // for buf
+}
+
+// NewRejection returns a Rejection for the tool of that name and a request
+// received at that time. It is nil where the pipeline has no TopicRejected.
+func (p *Pipeline) NewRejection(tool string, received time.Time) *Rejection {
+	if p.rejected == nil {
+		return nil
+	}
+	r := &Rejection{topic: p.rejected, head: recordHead{tool: tool}}
+	putTime(&r.head.received, received)
+	return r
+}
+
+// Item adds item i of env. reasons is a JSON array that says what is wrong.
+// Nothing of env is kept.
+func (r *Rejection) Item(env *validate.Envelope, i int, reasons []byte) {
+	if r != nil {
+		it := &env.Items()[i]
+		r.add(env, it, it.Raw, reasons)
+	}
+}
+
+// Body adds a body as a whole: env is nil where it is no JSON.
+func (r *Rejection) Body(body []byte, env *validate.Envelope, reasons []byte) {
+	if r != nil {
+		r.add(env, nil, body, reasons)
+	}
+}
+
+// add appends a record where there is room for it.
+func (r *Rejection) add(env *validate.Envelope, it *validate.Item, event, reasons []byte) {
+	// A record takes its event once and little more; one that is cut is smaller.
+	if n := int64(min(len(event), MaxRecordBytes)); r.lost > 0 || r.topic.aside.resting() || !r.reserve(n) {
+		r.lost++
+		return
+	}
+	before := len(r.buf)
+	r.appendRecord(env, it, event, reasons)
+	if over := int64(len(r.buf)) - r.reserved; over > 0 && !r.reserve(over) {
+		r.buf = r.buf[:before]
+		r.lost++
+		return
+	}
+	r.records++
+}
+
+func (r *Rejection) reserve(n int64) bool {
+	if !r.topic.aside.budget.Reserve(n) {
+		return false
+	}
+	if !r.topic.p.budget.Reserve(n) {
+		r.topic.aside.budget.Release(n)
+		return false
+	}
+	r.reserved += n
+	return true
+}
+
+// appendRecord appends the record of an item, or of a body where it is nil: the
+// event as it is where it is JSON and fits, else in base64.
+func (r *Rejection) appendRecord(env *validate.Envelope, it *validate.Item, event, reasons []byte) {
+	start := len(r.buf)
+	r.buf = append(r.buf, '{')
+	if it != nil {
+		r.member("id", it.ID)
+		r.word("type", it.Type)
+		r.word("action", it.Action)
+		if it.Time[0] != 0 {
+			r.word("eventTime", string(it.Time[:]))
+		}
+		r.member("actor", it.Actor)
+		r.member("edApp", it.EdApp)
+	}
+	r.word("tool", r.head.tool)
+	r.word("topic", TopicRejected)
+	r.word("received", string(r.head.received[:]))
+	if env != nil {
+		r.member("sensor", env.Sensor())
+		r.member("sendTime", env.SendTime())
+		r.member("dataVersion", env.DataVersion())
+	}
+	beforeReasons := len(r.buf)
+	r.buf = append(r.buf, `,"reasons":`...)
+	r.buf = append(r.buf, reasons...)
+	if env == nil || len(r.buf)-start+len(event) > MaxRecordBytes-cutBytes {
+		r.appendRaw(start, event)
+	} else {
+		r.buf = append(r.buf, textEvent...)
+		at := len(r.buf)
+		r.buf = append(r.buf, bytes.TrimSpace(event)...)
+		blankLineBreaks(r.buf[at:])
+	}
+	if env != nil && env.LoneSurrogates() && validate.RepairSurrogates(r.buf[start:]) {
+		r.buf = slices.Insert(r.buf, beforeReasons, []byte(textRepaired)...)
+	}
+	r.buf = append(r.buf, textEnd...)
+}
+
+// cutBytes is more than the members take that go with a raw that was cut.
+const cutBytes = 128
+
+// appendRaw appends bytes that are no JSON, or too many, in base64: as many of
+// them as a record has room for.
+func (r *Rejection) appendRaw(start int, raw []byte) {
+	kept := raw
+	if room := (MaxRecordBytes - cutBytes - (len(r.buf) - start)) / 4 * 3; len(raw) > room {
+		kept = raw[:room]
+		r.buf = append(r.buf, `,"truncated":true,"size":`...)
+		r.buf = strconv.AppendInt(r.buf, int64(len(raw)), 10)
+	}
+	r.buf = append(r.buf, `,"raw":"`...)
+	r.buf = base64.StdEncoding.AppendEncode(r.buf, kept)
+	r.buf = append(r.buf, '"')
+}
+
+// member appends a member with a value in JSON; none where there is no value, or
+// one that is too long to be lifted.
+func (r *Rejection) member(name string, value []byte) {
+	if len(value) > 0 && len(value) <= maxLiftedBytes {
+		r.name(name)
+		r.buf = append(r.buf, value...)
+	}
+}
+
+// word appends a member with a value that needs no escapes.
+func (r *Rejection) word(name, value string) {
+	if value == "" {
+		return
+	}
+	r.name(name)
+	r.buf = append(r.buf, '"')
+	r.buf = append(r.buf, value...)
+	r.buf = append(r.buf, '"')
+}
+
+func (r *Rejection) name(name string) {
+	if r.buf[len(r.buf)-1] != '{' {
+		r.buf = append(r.buf, ',')
+	}
+	r.buf = append(r.buf, '"')
+	r.buf = append(r.buf, name...)
+	r.buf = append(r.buf, `":`...)
+}
+
+// Submit hands the records in. The wait for them ends by deadline, and after a
+// second where that is earlier. It blocks no longer than copying takes.
+func (r *Rejection) Submit(deadline time.Time) {
+	if r == nil {
+		return
+	}
+	p := r.topic.p
+	p.drain.RLock()
+	defer p.drain.RUnlock()
+	defer r.drop() // what is submitted was copied
+	if soon := time.Now().Add(rejectedWait); soon.Before(deadline) {
+		deadline = soon
+	}
+	copied := int64(len(r.buf))
+	if r.records == 0 || p.readyLocked() != nil || time.Until(deadline) < answerMargin+minAttempt || !r.reserve(copied) {
+		r.lost += r.records
+		r.records = 0
+		return
+	}
+	r.reserved -= copied // settle gives them back
+	c := p.receipts.Get().(*Receipt)
+	c.deadline, c.submitted, c.held = deadline, true, 0
+	c.round.Add(1)
+	c.expect(1)
+	r.receipt = c
+	r.topic.submitLines(c, r.buf)
+	c.finish()
+}
+
+// Wait blocks until the records are settled, or their time is up. It returns
+// where they are, which is valid until Release, and how many are not known to be
+// kept.
+func (r *Rejection) Wait() (parts []Part, kept, lost int) {
+	switch {
+	case r == nil:
+		return nil, 0, 0
+	case r.receipt == nil:
+		return nil, 0, r.lost
+	case r.receipt.Wait() != nil:
+		return nil, 0, r.lost + r.records
+	}
+	return r.receipt.Parts(), r.records, r.lost
+}
+
+// Release gives r back. Nothing of it may be used afterwards.
+func (r *Rejection) Release() {
+	if r == nil {
+		return
+	}
+	r.drop()
+	if r.receipt != nil {
+		r.receipt.Release()
+		r.receipt = nil
+	}
+}
+
+// drop forgets the records that were gathered.
+func (r *Rejection) drop() {
+	r.topic.p.budget.Release(r.reserved)
+	r.topic.aside.budget.Release(r.reserved)
+	r.reserved, r.buf = 0, nil
+}
+
+// submitLines adds lines to the open batch as submit does the records of an
+// envelope: in one message as far as they fit.
+func (t *topic) submitLines(r *Receipt, lines []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.roomLocked(len(lines), bytes.Count(lines, []byte{'\n'})) {
+		t.sealLocked(r, 0)
+	}
+	records := 0
+	for line := range bytes.Lines(lines) {
+		if !t.roomLocked(len(line), records+1) {
+			t.sealLocked(r, records)
+			records = 0
+		}
+		if t.open == nil {
+			t.open = t.p.newBatch()
+		}
+		t.open.buf = append(t.open.buf, line...)
+		records++
+	}
+	t.joinLocked(r, records)
+	for t.workLocked(t.inFlight) {
+		t.inFlight++
+		t.p.start(t)
+	}
+}

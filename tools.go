@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// toolSetting is what the configuration file says of one tool. What it leaves
+// out is nil, and then the setting for all tools holds.
+type toolSetting struct {
+	// Rejected tells whether what is refused of the tool is kept.
+	Rejected *bool
+}
+
+// readTools reads the settings of tools.
+func (c *config) readTools(n *yaml.Node) error {
+	c.Tools = make(map[string]toolSetting)
+	return eachKey(n, c.File, func(tool, settings *yaml.Node) error {
+		var t toolSetting
+		err := eachKey(settings, c.File, func(key, value *yaml.Node) error {
+			if err := t.read(key.Value, value); err != nil {
+				return placed{fmt.Errorf("configuration file %s:%d: tool %s: %s: %w", c.File, key.Line, tool.Value, key.Value, err)}
+			}
+			return nil
+		})
+		c.Tools[tool.Value] = t
+		return err
+	})
+}
+
+// read takes one setting of a tool.
+func (t *toolSetting) read(key string, value *yaml.Node) error {
+	switch key {
+	case "rejected":
+		if value.Kind != yaml.ScalarNode {
+			return errors.New("expected on or off")
+		}
+		var keep onOff
+		if err := keep.Set(value.Value); err != nil {
+			return err
+		}
+		t.Rejected = (*bool)(&keep)
+		return nil
+	}
+	return errUnknownSetting
+}
+
+// keepsRejected tells whether what is refused of a tool is kept.
+func (c *config) keepsRejected(tool string) bool {
+	if own := c.Tools[tool].Rejected; own != nil {
+		return *own
+	}
+	return bool(c.Rejected)
+}
+
+// printTools prints the settings of tools as the file would have them.
+func (c *config) printTools(w io.Writer) {
+	if len(c.Tools) > 0 {
+		fmt.Fprintln(w, "tools:")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Tools)) {
+		t := c.Tools[name]
+		var set []string
+		if t.Rejected != nil {
+			set = append(set, "rejected: "+(*onOff)(t.Rejected).String())
+		}
+		fmt.Fprintf(w, "  %q: {%s}\n", name, strings.Join(set, ", "))
+	}
+}

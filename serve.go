@@ -16,10 +16,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"caliperedge/edge"
+	"caliperedge/edge/certificate"
 	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/stream"
@@ -126,9 +128,10 @@ type server struct {
 	cfg       *config
 	log       *slog.Logger
 	metrics   *metrics.Set
-	tls       *tls.Config
+	tls       *certificate.Live // nil without TLS
 	layout    stream.Layout
 	publisher *stream.Publisher
+	opened    atomic.Pointer[stream.Publisher] // the same, for the certificate's goroutine
 	pipeline  *pipeline.Pipeline
 	tokens    *tokenmap.Live
 	endpoint  *edge.Endpoint
@@ -147,11 +150,10 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 		}
 	}()
 	if cfg.TLSCert != "" {
-		certificate, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
-		if err != nil {
+		files := certificate.Files{Chain: cfg.TLSCert, Key: cfg.TLSKey}
+		if s.tls, err = certificate.Watch(files, s.certificateChanged, log); err != nil {
 			return nil, fmt.Errorf("tls-cert and tls-key: %w", err)
 		}
-		s.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
@@ -178,6 +180,23 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	return s, nil
 }
 
+// tlsConfig is for a listener, nil without TLS.
+func (s *server) tlsConfig() *tls.Config {
+	if s.tls == nil {
+		return nil
+	}
+	return s.tls.Config()
+}
+
+// certificateChanged has the program's own commands know the new certificate.
+func (s *server) certificateChanged() {
+	if p := s.opened.Load(); p != nil {
+		if err := p.CertificateChanged(); err != nil {
+			s.log.Error("commands on this host cannot reach the readers' port", "error", err)
+		}
+	}
+}
+
 // openStore opens the store with the streams of the configuration, and
 // reports where existing ones differ.
 func (s *server) openStore(ctx context.Context) error {
@@ -196,11 +215,12 @@ func (s *server) openStore(ctx context.Context) error {
 			return err
 		}
 		s.publisher, err = stream.OpenEmbedded(ctx, stream.EmbeddedConfig{
-			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tls, Key: key, OldKey: old, Layout: s.layout, Logger: s.log})
+			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tlsConfig(), Key: key, OldKey: old, Layout: s.layout, Logger: s.log})
 	}
 	if err != nil {
 		return err
 	}
+	s.opened.Store(s.publisher)
 	if room := s.publisher.MaxMessageBytes(); room <= pipeline.MaxRecordBytes {
 		return fmt.Errorf("the server takes messages of %d bytes besides headers, and a record may have %d: raise its max_payload to 1MB", room, pipeline.MaxRecordBytes)
 	}
@@ -290,7 +310,7 @@ func (s *server) run(ctx context.Context) error {
 
 	failed := make(chan error, 2)
 	go func() { failed <- s.admin.Serve(s.adminAddr) }()
-	go func() { failed <- s.endpoint.Serve(s.listen, s.tls) }()
+	go func() { failed <- s.endpoint.Serve(s.listen, s.tlsConfig()) }()
 	s.log.Info("serving", "listen", s.listen.Addr().String(), "admin", s.adminAddr.Addr().String(),
 		"nats", s.publisher.Addr(), "data", s.cfg.DataDir, "tokens", s.tokens.Status().Tokens,
 		"durability", s.publisher.Level(pipeline.TopicStandard), "version", version())
@@ -299,6 +319,9 @@ func (s *server) run(ctx context.Context) error {
 		case <-hangups:
 			if err := s.tokens.Reload(); err == nil {
 				s.log.Info("token map read again", "tokens", s.tokens.Status().Tokens)
+			}
+			if s.tls != nil && s.tls.Reload() == nil {
+				s.log.Info("certificate read again", "expires", s.tls.Status().NotAfter)
 			}
 		case err := <-failed:
 			return errors.Join(fmt.Errorf("a listener failed: %w", err), s.drain())
@@ -337,6 +360,9 @@ func (s *server) undo() error {
 	if s.tokens != nil {
 		errs = append(errs, s.tokens.Close())
 	}
+	if s.tls != nil {
+		s.tls.Close()
+	}
 	if s.publisher != nil {
 		errs = append(errs, s.publisher.Close())
 	}
@@ -360,6 +386,12 @@ func (s *server) writeMetrics(w io.Writer) {
 		if used := p.LastUsed(); !used.IsZero() {
 			metrics.WriteGaugeUint64(w, fmt.Sprintf("caliper_token_last_used_timestamp_seconds{tool=%q,token=%q}", p.Tool, p.Fingerprint), uint64(used.Unix()))
 		}
+	}
+	if s.tls != nil {
+		st := s.tls.Status()
+		metrics.WriteGaugeUint64(w, "caliper_tls_certificate_loaded_timestamp_seconds", uint64(st.Loaded.Unix()))
+		metrics.WriteGaugeUint64(w, "caliper_tls_certificate_expiry_timestamp_seconds", uint64(max(0, st.NotAfter.Unix())))
+		metrics.WriteCounterUint64(w, "caliper_tls_certificate_failures_total", st.Failures)
 	}
 	metrics.WriteGaugeUint64(w, fmt.Sprintf("caliper_durability{level=%q}", s.publisher.Level(pipeline.TopicStandard)), 1)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

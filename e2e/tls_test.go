@@ -9,8 +9,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,6 +88,118 @@ func TestTLS(t *testing.T) {
 		t.Errorf("the reader fetched %d messages", got)
 	}
 	s.stop()
+}
+
+// shown is the certificate that a port shows, by its public name, with the
+// client's configuration.
+func shown(address string, conf *tls.Config) (*tls.ConnectionState, error) {
+	c, err := tls.Dial("tcp", address, conf)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	state := c.ConnectionState()
+	return &state, nil
+}
+
+// TestCertificateIsReplaced: another pair comes into force on both ports without
+// a restart, a bad one never does.
+func TestCertificateIsReplaced(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "CALIPER_TLS_CERT=cert.pem", "CALIPER_TLS_KEY=key.pem", "CALIPER_NATS_LISTEN=0.0.0.0:0")
+	first := h.certify("first.example.edu")
+	s := h.serve()
+	address := strings.TrimPrefix(s.url, "http://")
+	if _, err := shown(address, first); err != nil {
+		t.Fatal(err)
+	}
+	stays := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: first}}
+	s.url, s.client = "https://"+address, stays
+	s.stored(eventID("first"))
+
+	second := h.certify("second.example.edu")
+	eventually(t, "the second certificate is shown", func() bool {
+		_, err := shown(address, second)
+		return err == nil
+	})
+	s.stored(eventID("second")) // on the connection of before
+	c := credential(t, h.must("consumer", "add", "loader", "standard"))
+	eventually(t, "the readers' port shows it", func() bool {
+		nc, err := nats.Connect(c["server"], nats.UserInfo(c["user"], c["password"]), nats.Secure(second))
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
+	if ids := h.tail("standard"); len(ids) != 2 { // the program's own commands know it
+		t.Errorf("tail found %v", ids)
+	}
+
+	h.write("cert.pem", "nonsense")
+	eventually(t, "the bad pair is counted", func() bool { return s.metric("caliper_tls_certificate_failures_total") > 0 })
+	s.signal(syscall.SIGHUP)
+	if _, err := shown(address, second); err != nil {
+		t.Errorf("after a bad certificate: %v", err)
+	}
+	third := h.certify("third.example.edu")
+	s.signal(syscall.SIGHUP)
+	eventually(t, "the third certificate is shown", func() bool {
+		_, err := shown(address, third)
+		return err == nil
+	})
+	if at := s.metric("caliper_tls_certificate_expiry_timestamp_seconds"); at < float64(time.Now().Unix()) {
+		t.Errorf("it is said to expire at %v", at)
+	}
+	stays.CloseIdleConnections()
+	s.stop()
+}
+
+// TestTLSVersions: old versions, weak suites and other protocols are refused.
+func TestTLSVersions(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "CALIPER_TLS_CERT=cert.pem", "CALIPER_TLS_KEY=key.pem")
+	trust := h.certify("edge.example.edu")
+	s := h.serve()
+	address := strings.TrimPrefix(s.url, "http://")
+	for name, c := range map[string]struct {
+		change func(*tls.Config)
+		ok     bool
+	}{
+		"1.3": {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, true},
+		"1.2": {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, true},
+		"1.1": {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, false},
+		"1.2 with CBC": {func(c *tls.Config) {
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
+		}, false},
+		"HTTP/2 or HTTP/1.1": {func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} }, true},
+		"HTTP/2 alone":       {func(c *tls.Config) { c.NextProtos = []string{"h2"} }, false},
+	} {
+		conf := trust.Clone()
+		c.change(conf)
+		state, err := shown(address, conf)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v, want success %v", name, err, c.ok)
+		}
+		if err == nil && len(conf.NextProtos) > 0 && state.NegotiatedProtocol != "http/1.1" {
+			t.Errorf("%s: negotiated %q", name, state.NegotiatedProtocol)
+		}
+	}
+	s.stop()
+}
+
+// TestPortsAreLoopback: what is not for sensors is out of reach of other hosts
+// unless somebody says otherwise. So is what is for sensors.
+func TestPortsAreLoopback(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.env = h.env[:2] // no port is configured
+	printed := h.must("config")
+	for _, key := range []string{"listen", "admin_listen", "nats_listen"} {
+		host, _, err := net.SplitHostPort(setting(printed, key))
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			t.Errorf("%s is %q by default", key, setting(printed, key))
+		}
+	}
 }
 
 func TestAnOpenPortNeedsTLS(t *testing.T) {

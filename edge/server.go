@@ -81,6 +81,8 @@ func (e *Endpoint) Serve(ln *net.TCPListener, tlsConfig *tls.Config) error {
 	e.listener.Store(l)
 	var accept net.Listener = l
 	if tlsConfig != nil {
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.NextProtos = []string{"http/1.1"} // what we speak, and nothing else
 		accept = tls.NewListener(accept, tlsConfig)
 	}
 	return e.server.Serve(accept)

@@ -17,14 +17,17 @@ const module = "caliperedge"
 // allowed are the packages of ours that each package may import. The way is
 // main → edge → pipeline → validate, and main → stream → pipeline: never back.
 var allowed = map[string][]string{
-	"":                      {"edge", "edge/tokenmap", "pipeline", "pipeline/stream", "validate"}, // wires the parts
-	"edge":                  {"edge/tokenmap", "pipeline", "validate"},                            // the request lane
-	"edge/tokenmap":         {},                                                                   // knows nothing of requests
-	"pipeline":              {"validate"},                                                         // only what Parse built can be stored
-	"pipeline/stream":       {"pipeline"},                                                         // implements pipeline.Publisher
-	"pipeline/pipelinetest": {"pipeline"},                                                         // its twin
-	"validate":              {},                                                                   // a function of bytes
-	"internal/accounting":   {},                                                                   // numbers as text, for tests of every kind
+	// wires the parts
+	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/stream", "validate"},
+
+	"edge":                  {"edge/tokenmap", "pipeline", "validate"}, // the request lane
+	"edge/certificate":      {},                                        // two files, and TLS
+	"edge/tokenmap":         {},                                        // knows nothing of requests
+	"pipeline":              {"validate"},                              // only what Parse built can be stored
+	"pipeline/stream":       {"pipeline"},                              // implements pipeline.Publisher
+	"pipeline/pipelinetest": {"pipeline"},                              // its twin
+	"validate":              {},                                        // a function of bytes
+	"internal/accounting":   {},                                        // numbers as text, for tests of every kind
 	"internal/fixtures":     {},
 	"internal/importrules":  {},
 	"e2e":                   {},
@@ -46,7 +49,7 @@ var homes = map[string][]string{
 	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
 	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/stream", "loadtest"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"loadtest"},
-	"github.com/fsnotify/fsnotify":            {"edge/tokenmap", "pipeline/stream"},
+	"github.com/fsnotify/fsnotify":            {"edge/tokenmap", "edge/certificate", "pipeline/stream"},
 	"filippo.io/age":                          {"edge/tokenmap"},
 	"go.yaml.in/yaml":                         {"edge/tokenmap", ""},
 	"github.com/spf13/pflag":                  {""},

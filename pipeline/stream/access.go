@@ -49,12 +49,21 @@ type localAccess struct {
 	Certificate string `json:"certificate,omitempty"`
 }
 
-// certificateSum is the digest of the certificate that conf shows first.
+// certificateSum is the digest of the certificate that conf shows now.
 func certificateSum(conf *tls.Config) string {
-	if conf == nil || len(conf.Certificates) == 0 || len(conf.Certificates[0].Certificate) == 0 {
+	if conf == nil {
 		return ""
 	}
-	sum := sha256.Sum256(conf.Certificates[0].Certificate[0])
+	shown := conf.Certificates
+	if conf.GetCertificate != nil {
+		if c, err := conf.GetCertificate(&tls.ClientHelloInfo{}); err == nil {
+			shown = []tls.Certificate{*c}
+		}
+	}
+	if len(shown) == 0 || len(shown[0].Certificate) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(shown[0].Certificate[0])
 	return hex.EncodeToString(sum[:])
 }
 

@@ -42,7 +42,8 @@ type EmbeddedConfig struct {
 	// Listen is host:port for readers. Empty opens no port; port 0 takes any.
 	// Beyond loopback TLS must be set.
 	Listen string
-	// TLS is the server side configuration of the port, or nil.
+	// TLS is the server side configuration of the port, or nil. It may change the
+	// certificate that it shows, see Publisher.CertificateChanged.
 	TLS *tls.Config
 	// Key encrypts the store: messages, consumers and what the server notes of
 	// them, not the names of streams and consumers. Empty means no encryption.
@@ -128,8 +129,24 @@ func (e *embedded) start(ctx context.Context) error {
 		return err
 	}
 	e.own.URL = clientURL(e.listen, e.cfg.TLS != nil)
-	e.own.Certificate = certificateSum(e.cfg.TLS)
-	return writeJSON(filepath.Join(e.cfg.Dir, accessName), e.own)
+	return e.writeAccess()
+}
+
+// writeAccess tells the program's own commands how the server is reached.
+func (e *embedded) writeAccess() error {
+	own := e.own
+	own.Certificate = certificateSum(e.cfg.TLS)
+	return writeJSON(filepath.Join(e.cfg.Dir, accessName), own)
+}
+
+// CertificateChanged tells that the TLS configuration of an embedded server shows
+// another certificate than at its start: the program's own commands know the
+// server by it. One call at a time.
+func (p *Publisher) CertificateChanged() error {
+	if e, ok := p.store.(*embedded); ok {
+		return e.writeAccess()
+	}
+	return nil
 }
 
 // open starts the server on the store and connects to it.

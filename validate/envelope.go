@@ -1,9 +1,12 @@
 // Package validate decides whether the body of a request is a Caliper envelope and which of its items conform.
 //
-// Parse is the hot path. One strict pass over the bytes decides whether they are JSON (scan.go); sonic then cuts the
-// known-good text into raw members (decode.go); the rules look at those members only (rules.go) with the vocabulary as
-// data (profile.go). Nothing is converted and nothing copied: what an Envelope gives out are views into the body.
-// Explaining what is wrong (violation.go) reads the body a second time and is paid for by faulty requests alone.
+// Parse is the hot path. Where the processor has vectors, one pass over the bytes decides whether they are JSON, finds
+// the members, and has each item judged while it is in the cache (index.go, pass.go). It takes bodies that are in order
+// and of the usual shape. All others, and other processors, take the long way, which has the last word: a strict scan
+// decides whether the bytes are JSON, or where they are not (scan.go); then sonic cuts the known-good text into raw
+// members (decode.go). The rules look at members only (rules.go), with the vocabulary as data (profile.go). Nothing is
+// converted and nothing copied: what an Envelope gives out are views into the body. Explaining what is wrong
+// (violation.go) reads the body once more and is paid for by faulty requests alone.
 //
 // Promises:
 //
@@ -57,6 +60,7 @@ type Envelope struct {
 	conformant int
 	inContext  bool // the `@context` last given was accepted
 
+	index *index // nil until pass needs it; 26 KiB
 	dec   decoder.Decoder
 	outer outerMembers
 	live  bool
@@ -98,11 +102,13 @@ func Parse(body []byte, opt Options) (*Envelope, error) {
 	}
 	e := envelopes.Get().(*Envelope)
 	e.body, e.opt, e.live = body, opt, true
-	if fault := e.facts.scan(body); fault != nil {
-		e.Release()
-		return nil, fault
+	if !vectors || !e.pass() {
+		if fault := e.facts.scan(body); fault != nil {
+			e.Release()
+			return nil, fault
+		}
+		e.decode()
 	}
-	e.decode()
 	e.check()
 	return e, nil
 }
@@ -118,7 +124,11 @@ func (e *Envelope) Release() {
 	list := e.outer.Data
 	clear(list[:min(cap(list), max(len(list), e.facts.elements))])
 	e.dec.Reset("")
+	if e.index != nil {
+		e.index.begin(nil)
+	}
 	*e = Envelope{
+		index: e.index,
 		dec:   e.dec,
 		items: kept(e.items),
 		outer: outerMembers{Data: kept(list)},

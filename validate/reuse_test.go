@@ -115,6 +115,9 @@ func TestReleasedEnvelopesAreEmpty(t *testing.T) {
 		if e.body != nil || e.outer.Sensor != nil || e.Items() != nil || e.Err() != nil {
 			t.Fatalf("%.100s: the envelope stays", body)
 		}
+		if e.index != nil && (e.index.body != nil || e.index.tail != [64]byte{}) {
+			t.Fatalf("%.100s: the index stays", body)
+		}
 		if cap(e.items) > maxPooledItems || cap(e.outer.Data) > maxPooledItems || cap(e.facts.spans) > maxPooledItems {
 			t.Fatalf("%.100s: %d items, %d members, %d spans are kept", body, cap(e.items), cap(e.outer.Data), cap(e.facts.spans))
 		}
@@ -174,21 +177,30 @@ func TestBothWaysAgree(t *testing.T) {
 	}
 }
 
-// TestOtherDecoder runs the tests of verdicts again with the decoder that sonic uses on arm64, which can be chosen
-// by its environment only.
-func TestOtherDecoder(t *testing.T) {
-	const variable = "SONIC_USE_OPTDEC"
+// TestOtherProcessors runs the tests of verdicts again as they run where there are no vectors, and with the decoder
+// that sonic uses on arm64. Both can be chosen by the environment only.
+func TestOtherProcessors(t *testing.T) {
+	const variable = "CALIPER_TEST_OTHER_PROCESSOR"
 	if os.Getenv(variable) != "" {
-		t.Skip("this is the other decoder")
+		t.Skip("this is the other processor")
 	}
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-test.run", "^Test(Verdict|Contexts|Entities|WhatItems|Raw|Accessors|NumberOfItems|Fixtures|EveryPair|Nothing|Released|Golden)")
-	cmd.Env = append(os.Environ(), variable+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
-		t.Errorf("%s=1: %v\n%s", variable, err, out)
+	for _, set := range []string{"GODEBUG=cpu.avx2=off", "GODEBUG=cpu.avx2=off SONIC_USE_OPTDEC=1"} {
+		cmd := exec.Command(program, "-test.run", "^Test(NoVectors|Verdict|Contexts|Entities|WhatItems|Raw|Accessors|NumberOfItems|Fixtures|EveryPair|Nothing|Released|Golden)")
+		cmd.Env = append(append(os.Environ(), variable+"=1"), strings.Fields(set)...)
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
+			t.Errorf("%s: %v\n%s", set, err, out)
+		}
+	}
+}
+
+// TestNoVectors holds what TestOtherProcessors relies on.
+func TestNoVectors(t *testing.T) {
+	if off := strings.Contains(os.Getenv("GODEBUG"), "cpu.avx2=off"); off && vectors {
+		t.Error("there are vectors although they are switched off")
 	}
 }
 
@@ -206,8 +218,12 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		defer e.Release()
-		if d := difference(e, refParse(body, opt)); d != "" {
+		want := refParse(body, opt)
+		if d := difference(e, want); d != "" {
 			t.Fatal(d)
+		}
+		if d := difference(longWay(t, body, opt), want); d != "" {
+			t.Fatal("the long way: ", d)
 		}
 		checkExplained(t, e)
 		repaired := bytes.Clone(body)

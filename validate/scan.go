@@ -16,6 +16,7 @@ type facts struct {
 	high           uint64 // bytes of strings or-ed together: a high bit set means there may be more than ASCII
 	lineBreaks     bool   // LF or CR between tokens
 	loneSurrogates bool   // an escaped surrogate without its partner
+	escapes        bool   // any escape sequence; only pass notes them
 }
 
 // span is a value in the body: the offsets of its first byte and of the one behind its last.
@@ -24,8 +25,8 @@ type span struct{ start, end int }
 // maxSpans bounds what is noted about items.
 const maxSpans = DefaultMaxItems
 
-// scan decides whether b is one JSON text as encoding/json has it, in UTF-8, no deeper than MaxDepth.
-// The verdict is made here and not by the decoder, so that it is the same on every processor.
+// scan decides whether b is one JSON text as encoding/json has it, in UTF-8, no deeper than MaxDepth. What pass does
+// not take is decided here and not by the decoder, so that the verdict is the same on every processor.
 // It neither recurses nor allocates while the body is in order. f must be zero but for the capacity of spans.
 func (f *facts) scan(b []byte) (fault *SyntaxError) {
 	depth, kinds := 0, uint64(0) // kinds has one bit per open container, the innermost lowest: 1 is an object

@@ -53,7 +53,7 @@ var homes = map[string][]string{
 	"filippo.io/age":                          {"edge/tokenmap"},
 	"go.yaml.in/yaml":                         {"edge/tokenmap", ""},
 	"github.com/spf13/pflag":                  {""},
-	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline/stream", ""},
+	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline/stream", "validate", ""}, // validate asks what the processor has
 }
 
 type listed struct {

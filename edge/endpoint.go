@@ -289,6 +289,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 		}
 		e.refuse(ctx, refusal)
 	default:
+		m.late.observe(env, received)
 		err := e.pipeline.Submit(receipt, e.deadline(received))
 		var kept *pipeline.Rejection
 		if err == nil && n.conformant < n.items {

@@ -42,6 +42,7 @@ func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
 		otherStatus: set.NewCounter(`caliper_responses_total{status="other"}`),
 		byFault:     make(map[string]*metrics.Counter),
 	}
+	set.RegisterMetricsWriter(m.writeLateness)
 	status := func(code int) {
 		if m.byStatus[code] == nil {
 			m.byStatus[code] = set.NewCounter(fmt.Sprintf(`caliper_responses_total{status="%d"}`, code))
@@ -84,6 +85,7 @@ type toolMetrics struct {
 	rejectedRequests, refusedRequests            *metrics.Counter
 	debugRequests                                *metrics.Counter
 	kept, notKept                                *metrics.Counter // records in the topic for what was refused
+	late                                         lateness
 }
 
 // tool returns the numbers of a tool of the token map.

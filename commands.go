@@ -296,10 +296,8 @@ func topicsApply(inv *invocation) error {
 		return inv.cfg.keepStoreBytes(bytes)
 	}
 	if !yes {
-		fmt.Fprint(inv.stdout, "apply? [y/N] ")
-		answer, _ := bufio.NewReader(inv.stdin).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-			return errors.New("nothing was changed")
+		if err := inv.ask("apply?"); err != nil {
+			return err
 		}
 	}
 	if err := stream.Apply(inv.ctx, js, layout); err != nil {

@@ -56,6 +56,10 @@ var commands = []command{
 	{name: "topics apply", help: "make the streams what the configuration says", run: topicsApply, flags: func(fs *pflag.FlagSet) {
 		fs.Bool("yes", false, "do not ask")
 	}},
+	{name: "topics purge", args: "TOPIC...", help: "delete what was received before a time", run: topicsPurge, flags: func(fs *pflag.FlagSet) {
+		fs.String("before", "", "a time (RFC 3339), a date, or how long ago, such as 720h")
+		fs.Bool("yes", false, "do not ask")
+	}},
 	{name: "consumer add", args: "NAME TOPIC", help: "a durable consumer and the credential to read it", run: consumerAdd},
 	{name: "consumer list", help: "the durable consumers", run: consumerList},
 	{name: "consumer remove", args: "NAME", help: "remove a consumer and its credential", run: consumerRemove},

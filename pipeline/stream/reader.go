@@ -160,13 +160,39 @@ func Tail(ctx context.Context, js jetstream.JetStream, layout Layout, topic stri
 	if err != nil {
 		return err
 	}
-	name := layout.Stream(topic)
+	var decoder Decoder
+	err = scan(ctx, js, layout.Stream(topic), cfg, opts.Follow, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		at := Address{Stream: meta.Stream, Sequence: meta.Sequence.Stream}
+		lines, err := decoder.Records(m.Headers(), m.Data())
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", at.Stream, at.Sequence, err)
+		}
+		for i, line := range lines {
+			at.Line = i + 1
+			if err := each(line, at); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, ErrStop) {
+		return nil
+	}
+	return err
+}
+
+// ErrStop ends a Tail without an error where each returns it.
+var ErrStop = errors.New("stream: stop")
+
+// scan calls each for the messages of a stream, as Tail does for records.
+func scan(ctx context.Context, js jetstream.JetStream, name string, cfg jetstream.OrderedConsumerConfig, follow bool,
+	each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	s, err := js.Stream(ctx, name)
 	if err != nil {
 		return fmt.Errorf("stream: tail stream %s: %w", name, err)
 	}
 	last := s.CachedInfo().State.LastSeq
-	if !opts.Follow && cfg.DeliverPolicy == jetstream.DeliverNewPolicy {
+	if !follow && cfg.DeliverPolicy == jetstream.DeliverNewPolicy {
 		return nil
 	}
 	cons, err := js.OrderedConsumer(ctx, name, cfg)
@@ -174,7 +200,7 @@ func Tail(ctx context.Context, js jetstream.JetStream, layout Layout, topic stri
 		return fmt.Errorf("stream: tail stream %s: %w", name, err)
 	}
 	defer deleteOrdered(js, name, cons)
-	if !opts.Follow && cons.CachedInfo().NumPending == 0 {
+	if !follow && cons.CachedInfo().NumPending == 0 {
 		return nil
 	}
 	msgs, err := cons.Messages()
@@ -185,11 +211,11 @@ func Tail(ctx context.Context, js jetstream.JetStream, layout Layout, topic stri
 	// The iterator does not look at ctx while it makes a new consumer.
 	defer context.AfterFunc(ctx, msgs.Stop)()
 	t := tail{stream: name, cons: cons, msgs: msgs, each: each}
-	if !opts.Follow {
+	if !follow {
 		t.last = last
 	}
 	err = t.run(ctx)
-	if opts.Follow && ctx.Err() != nil {
+	if follow && ctx.Err() != nil {
 		return nil
 	}
 	return err
@@ -220,14 +246,13 @@ func deleteOrdered(js jetstream.JetStream, stream string, cons jetstream.Consume
 	_ = js.DeleteConsumer(ctx, stream, cons.CachedInfo().Name)
 }
 
-// tail is one Tail under way.
+// tail is one scan under way.
 type tail struct {
-	stream  string
-	cons    jetstream.Consumer
-	msgs    jetstream.MessagesContext
-	each    func([]byte, Address) error
-	last    uint64 // sequence of the last message wanted, 0 for no end
-	decoder Decoder
+	stream string
+	cons   jetstream.Consumer
+	msgs   jetstream.MessagesContext
+	each   func(jetstream.Msg, *jetstream.MsgMetadata) error
+	last   uint64 // sequence of the last message wanted, 0 for no end
 }
 
 func (t *tail) run(ctx context.Context) error {
@@ -258,21 +283,13 @@ func (t *tail) run(ctx context.Context) error {
 			return fmt.Errorf("stream: tail stream %s: %w", t.stream, err)
 		}
 		seen = meta.Sequence.Stream
-		at := Address{Stream: t.stream, Sequence: seen}
-		if t.last > 0 && at.Sequence > t.last {
+		if t.last > 0 && seen > t.last {
 			return nil
 		}
-		lines, err := t.decoder.Records(m.Headers(), m.Data())
-		if err != nil {
-			return fmt.Errorf("%s:%d: %w", at.Stream, at.Sequence, err)
+		if err := t.each(m, meta); err != nil {
+			return err
 		}
-		for i, line := range lines {
-			at.Line = i + 1
-			if err := t.each(line, at); err != nil {
-				return err
-			}
-		}
-		if t.last > 0 && (at.Sequence == t.last || meta.NumPending == 0) {
+		if t.last > 0 && (seen == t.last || meta.NumPending == 0) {
 			return nil
 		}
 	}

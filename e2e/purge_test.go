@@ -1,0 +1,46 @@
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// What is older than a time is deleted after a question, which says how much.
+func TestTopicsPurge(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	s := h.serve()
+	s.stored(eventID("old", 1), eventID("old", 2))
+	before := time.Now().UTC().Add(time.Millisecond).Format("2006-01-02T15:04:05.000Z")
+	eventually(t, "that time has passed", func() bool { return time.Now().UTC().Format("2006-01-02T15:04:05.000Z") > before })
+	s.stored(eventID("new"))
+	if r := h.runWith("n\n", "topics", "purge", "standard", "entities", "--before", before); r.code == 0 || !strings.Contains(r.stdout, "standard  1         2") || !strings.Contains(r.stderr, "nothing was changed") {
+		t.Errorf("answered with n: exit %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	if out := h.must("topics", "purge", "standard", "--before", "720h"); !strings.Contains(out, "nothing was received before") {
+		t.Errorf("a month ago: %s", out)
+	}
+	if ids := h.tail("standard"); len(ids) != 3 {
+		t.Fatalf("%v are left", ids)
+	}
+	if r := h.runWith("y\n", "topics", "purge", "standard", "--before", before); r.code != 0 || !strings.Contains(r.stdout, "deleted") {
+		t.Errorf("answered with y: exit %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	if ids := h.tail("standard"); len(ids) != 1 || ids[eventID("new")] != 1 {
+		t.Errorf("%v are left", ids)
+	}
+	h.must("topics", "purge", "standard", "--before", "0s", "--yes")
+	if ids := h.tail("standard"); len(ids) != 0 {
+		t.Errorf("%v are left", ids)
+	}
+	s.stored(eventID("newer"))
+	for _, args := range [][]string{{"standard"}, {"standard", "--before", "soon"}, {"standard", "--before", "2999-01-01"}, {"nowhere", "--before", "1h"}, {"--before", "1h"}} {
+		if r := h.run(append([]string{"topics", "purge", "--yes"}, args...)...); r.code == 0 {
+			t.Errorf("%v: %s", args, r.stdout)
+		}
+	}
+	if ids := h.tail("standard"); len(ids) != 1 {
+		t.Errorf("%v are left", ids)
+	}
+}

@@ -308,7 +308,7 @@ func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time
 		set := p.router.route(&items[i])
 		r.routes = append(r.routes, set)
 		for place := range set.All {
-			n := recordBytes(&r.head, &items[i], p.topics[place].name)
+			n := recordBytes(&r.head, &items[i], r.notes.of(i), p.topics[place].name)
 			if n-len("\n") > MaxRecordBytes {
 				r.Release()
 				return nil, &TooLargeError{Index: i, Limit: MaxRecordBytes}
@@ -341,7 +341,7 @@ func (p *Pipeline) Submit(r *Receipt, deadline time.Time) error {
 	if time.Until(deadline) < answerMargin+minAttempt {
 		return ErrUnavailable
 	}
-	r.held = int64(len(r.routes)) * int64(unsafe.Sizeof(TopicSet(0)))
+	r.held = int64(len(r.routes))*int64(unsafe.Sizeof(TopicSet(0))) + r.notes.bytes()
 	if !p.budget.Reserve(r.bytes + r.held) {
 		return ErrBusy
 	}

@@ -20,8 +20,9 @@ type Receipt struct {
 	head     recordHead
 	routes   []TopicSet
 	share    []topicShare // by place of the topic
-	bytes    int64        // of all records
-	held     int64        // taken from the budget for routes
+	notes    annotations
+	bytes    int64 // of all records
+	held     int64 // taken from the budget for routes and notes
 	deadline time.Time
 
 	submitted bool
@@ -123,6 +124,7 @@ func (r *Receipt) Release() {
 	r.env, r.err = nil, nil
 	r.head = recordHead{}
 	r.parts = r.parts[:0]
+	r.notes.reset()
 	if cap(r.routes) > maxPooledRoutes {
 		r.routes = nil
 	}

@@ -75,8 +75,8 @@ const (
 )
 
 // recordBytes is the size of what appendRecord appends for topic, its line
-// break included.
-func recordBytes(h *recordHead, it *validate.Item, topic string) int {
+// break included. more are further members, each with a comma before it.
+func recordBytes(h *recordHead, it *validate.Item, more []byte, topic string) int {
 	n := len(textID) + len(it.ID) + len(textType) + len(it.Type) + len(`"`)
 	if !it.Entity {
 		n += len(textAction) + len(it.Action) + len(textEventTime) + timeBytes
@@ -92,12 +92,12 @@ func recordBytes(h *recordHead, it *validate.Item, topic string) int {
 	if h.repairs(it) {
 		n += len(textRepaired)
 	}
-	return n + len(textEvent) + len(it.Raw) + len(textEnd)
+	return n + len(more) + len(textEvent) + len(it.Raw) + len(textEnd)
 }
 
 // appendRecord appends the record of it for topic as one line. This is the one
 // copy that our code makes of an event.
-func appendRecord(dst []byte, h *recordHead, it *validate.Item, topic string) []byte {
+func appendRecord(dst []byte, h *recordHead, it *validate.Item, more []byte, topic string) []byte {
 	start := len(dst)
 	dst = append(dst, textID...)
 	dst = append(dst, it.ID...)
@@ -134,6 +134,7 @@ func appendRecord(dst []byte, h *recordHead, it *validate.Item, topic string) []
 	if repair {
 		dst = append(dst, textRepaired...)
 	}
+	dst = append(dst, more...)
 	dst = append(dst, textEvent...)
 	event := len(dst)
 	dst = append(dst, it.Raw...)

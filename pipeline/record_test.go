@@ -39,26 +39,26 @@ func TestRecord(t *testing.T) {
 	event := eventOf("urn:1", "")
 	lone := eventOf("urn:1", `,"extensions":{"x":"\ud83d\ude00 \ud800"}`)
 	broken := strings.ReplaceAll(eventOf("urn:1", ",\n\"edApp\": \"https://e\""), `"type":"ViewEvent"`, "\r\n\"type\":\t\"ViewEvent\"")
-	for name, c := range map[string]struct{ item, want string }{
-		"event": {event,
+	for name, c := range map[string]struct{ item, more, want string }{
+		"event": {event, "",
 			`{"id":"urn:1","type":"ViewEvent","action":"Viewed","eventTime":"2026-11-22T20:00:00.000Z","actor":"urn:a"` + head + `,"event":` + event + "}\n"},
-		"describe": {personDescribe,
+		"describe": {personDescribe, "",
 			`{"id":"urn:p:1","type":"Person"` + head + `,"event":` + personDescribe + "}\n"},
-		"line breaks between tokens become blanks": {broken,
+		"line breaks between tokens become blanks": {broken, "",
 			`{"id":"urn:1","type":"ViewEvent","action":"Viewed","eventTime":"2026-11-22T20:00:00.000Z","actor":"urn:a","edApp":"https://e"` + head +
 				`,"event":` + strings.NewReplacer("\r", " ", "\n", " ").Replace(broken) + "}\n"},
-		"a lone surrogate is repaired and said": {lone,
+		"a lone surrogate is repaired and said": {lone, `,"conflict":true`,
 			`{"id":"urn:1","type":"ViewEvent","action":"Viewed","eventTime":"2026-11-22T20:00:00.000Z","actor":"urn:a"` + head +
-				`,"repaired":true,"event":` + strings.Replace(lone, `\ud800`, `\ufffd`, 1) + "}\n"},
+				`,"repaired":true,"conflict":true,"event":` + strings.Replace(lone, `\ud800`, `\ufffd`, 1) + "}\n"},
 	} {
 		env := parse(t, envelopeOf(c.item))
 		h := newRecordHead(env, "Engage", received)
 		it := &env.Items()[0]
-		got := appendRecord([]byte("before"), &h, it, "t")
+		got := appendRecord([]byte("before"), &h, it, []byte(c.more), "t")
 		if string(got) != "before"+c.want {
 			t.Errorf("%s:\n got %s\nwant before%s", name, got, c.want)
 		}
-		if n := recordBytes(&h, it, "t"); n != len(c.want) {
+		if n := recordBytes(&h, it, []byte(c.more), "t"); n != len(c.want) {
 			t.Errorf("%s: recordBytes = %d, the record has %d", name, n, len(c.want))
 		}
 		if !json.Valid(got[len("before"):]) {
@@ -82,14 +82,14 @@ func TestRecordRepairIsPerRecord(t *testing.T) {
 		env := parse(t, c.body)
 		h := newRecordHead(env, "t", time.Now())
 		for i, want := range c.want {
-			rec := appendRecord(nil, &h, &env.Items()[i], "t")
+			rec := appendRecord(nil, &h, &env.Items()[i], nil, "t")
 			if got := bytes.Contains(rec, []byte(`"repaired":true`)); got != want {
 				t.Errorf("item %d: repaired %v, want %v: %s", i, got, want, rec)
 			}
 			if bytes.Contains(rec, []byte(`\ud800`)) || bytes.Contains(rec, []byte(`\udc00`)) {
 				t.Errorf("item %d still has its lone surrogate: %s", i, rec)
 			}
-			if len(rec) != recordBytes(&h, &env.Items()[i], "t") {
+			if len(rec) != recordBytes(&h, &env.Items()[i], nil, "t") {
 				t.Errorf("item %d: size is wrong", i)
 			}
 		}
@@ -115,13 +115,14 @@ func FuzzRecord(f *testing.F) {
 		before := bytes.Clone(body)
 		h := newRecordHead(env, "tool", time.Now())
 		for i := range env.Items() {
+			more := [][]byte{nil, []byte(`,"conflict":true`)}[i%2]
 			it := &env.Items()[i]
 			if it.Faults != 0 {
 				continue
 			}
-			rec := appendRecord(nil, &h, it, "standard")
-			if len(rec) != recordBytes(&h, it, "standard") {
-				t.Fatalf("record has %d bytes, reckoned %d", len(rec), recordBytes(&h, it, "standard"))
+			rec := appendRecord(nil, &h, it, more, "standard")
+			if len(rec) != recordBytes(&h, it, more, "standard") {
+				t.Fatalf("record has %d bytes, reckoned %d", len(rec), recordBytes(&h, it, more, "standard"))
 			}
 			if bytes.IndexByte(rec, '\n') != len(rec)-1 || bytes.IndexByte(rec, '\r') >= 0 || !json.Valid(rec) {
 				t.Fatalf("record is not one line of JSON: %q", rec)

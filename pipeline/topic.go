@@ -70,14 +70,14 @@ func (t *topic) gatherLocked(r *Receipt) {
 		if set&(1<<t.place) == 0 {
 			continue
 		}
-		if !whole && !t.roomLocked(recordBytes(&r.head, &items[i], t.name), records+1) {
+		if !whole && !t.roomLocked(recordBytes(&r.head, &items[i], r.notes.of(i), t.name), records+1) {
 			t.sealLocked(r, records)
 			records = 0
 		}
 		if t.open == nil {
 			t.open = t.p.newBatch()
 		}
-		t.open.buf = appendRecord(t.open.buf, &r.head, &items[i], t.name)
+		t.open.buf = appendRecord(t.open.buf, &r.head, &items[i], r.notes.of(i), t.name)
 		records++
 	}
 	t.joinLocked(r, records)

@@ -154,11 +154,33 @@ func (c *config) keepStoreBytes(bytes int64) error {
 	if err != nil {
 		return err
 	}
-	temporary := c.storeLimitPath() + ".new"
-	if err := os.WriteFile(temporary, append(text, '\n'), 0o600); err != nil {
+	if err := replaceFile(c.storeLimitPath(), append(text, '\n')); err != nil {
 		return fmt.Errorf("store limit: %w", err)
 	}
-	return os.Rename(temporary, c.storeLimitPath())
+	return nil
+}
+
+// replaceFile gives the file at path a new content, readable by the owner only.
+// Also after a power loss it has the old content or the new: without the syncs
+// it can be empty, and the next start refuses it.
+func replaceFile(path string, content []byte) error {
+	temporary := path + ".new"
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // folderBytes is what the files below dir take; a missing dir takes nothing.

@@ -83,6 +83,9 @@ type store interface {
 	probe(ctx context.Context) error
 	// level is what an acknowledgement survives, given the stream's replicas.
 	level(replicas int) pipeline.Level
+	// settle returns when a message that the server has acknowledged to a stream
+	// survives what the level says.
+	settle(stream string) error
 	// addr is the address on which readers connect, or empty.
 	addr() string
 	close() error
@@ -118,6 +121,9 @@ func (p *Publisher) Publish(ctx context.Context, m *pipeline.Message) (pipeline.
 	}
 	if ack.Stream != r.stream {
 		return pipeline.Ack{}, fmt.Errorf("stream: message for %s was stored by stream %s, which binds the same subject", r.stream, ack.Stream)
+	}
+	if err := p.store.settle(r.stream); err != nil {
+		return pipeline.Ack{}, err
 	}
 	return pipeline.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate, Level: p.store.level(int(r.replicas.Load()))}, nil
 }

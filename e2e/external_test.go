@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"net"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,14 +12,16 @@ import (
 type natsServer struct {
 	*process
 	binary, store, addr string
+	args                []string // more of them
 }
 
 func newNATSServer(t *testing.T) *natsServer {
 	t.Helper()
-	n := &natsServer{binary: filepath.Join(t.TempDir(), "nats-server"), store: t.TempDir()}
-	if err := goBuild(n.binary, "github.com/nats-io/nats-server/v2"); err != nil {
+	binary, err := natsBinary()
+	if err != nil {
 		t.Fatal(err)
 	}
+	n := &natsServer{binary: binary, store: t.TempDir()}
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that stays the same over restarts
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +36,8 @@ func (n *natsServer) start(t *testing.T) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(n.addr)
 	launched := func() {
-		n.process = launch(t, exec.Command(n.binary, "-a", host, "-p", port, "-js", "-sd", n.store, "--user", "edge", "--pass", secret("nats-"+secretMark, "a password")))
+		args := append([]string{"-a", host, "-p", port, "-js", "-sd", n.store, "--user", "edge", "--pass", secret("nats-"+secretMark, "a password")}, n.args...)
+		n.process = launch(t, exec.Command(n.binary, args...))
 	}
 	launched()
 	eventually(t, "nats-server is ready", func() bool {

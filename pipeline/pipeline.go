@@ -199,6 +199,7 @@ type Pipeline struct {
 	idPrefix string
 	ids      atomic.Uint64
 
+	turn       turn
 	publishing atomic.Int64 // attempts under way
 
 	failing atomic.Bool   // a publish failed, and no probe has succeeded since
@@ -407,6 +408,7 @@ func (p *Pipeline) watch() {
 		case <-p.idle:
 			return
 		case now := <-ticker.C:
+			p.tick()
 			for _, t := range p.topics {
 				t.expire(now.Add(watchInterval))
 			}

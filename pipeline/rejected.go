@@ -278,8 +278,5 @@ func (t *topic) submitLines(r *Receipt, lines []byte) {
 		records++
 	}
 	t.joinLocked(r, records)
-	for t.workLocked(t.inFlight) {
-		t.inFlight++
-		t.p.start(t)
-	}
+	t.resumeLocked()
 }

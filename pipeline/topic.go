@@ -31,13 +31,21 @@ func (t *topic) submit(r *Receipt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gatherLocked(r)
+	t.resumeLocked()
+}
+
+// resumeLocked sends workers where there is work, and reports whether it did.
+func (t *topic) resumeLocked() (sent bool) {
 	for t.workLocked(t.inFlight) {
 		t.inFlight++
 		t.p.start(t)
+		sent = true
 	}
+	return sent
 }
 
-// workLocked reports whether there is work for a worker beside busy others.
+// workLocked reports whether there is work for a worker beside busy others, who
+// then must come: the turn may have been taken for it.
 // While little has gathered there is none: with a single publish under way
 // batches are larger and syncs fewer. Much of it costs more to pack than to
 // sync, and packing can be done on several processors.
@@ -50,7 +58,7 @@ func (t *topic) workLocked(busy int) bool {
 	case t.open == nil:
 		return false
 	}
-	return busy == 0 || len(t.open.buf) >= muchBytes
+	return len(t.open.buf) >= muchBytes || busy == 0 && (t.aside != nil || t.p.turn.take(t))
 }
 
 // muchBytes is how much must have gathered for another publish beside those
@@ -161,6 +169,7 @@ func (t *topic) run() {
 	defer t.p.workers.Done()
 	for b := t.next(); b != nil; b = t.next() {
 		t.left(b, t.publish(b))
+		t.p.pass(t)
 	}
 }
 

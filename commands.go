@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -225,7 +226,7 @@ func topicsList(inv *invocation) error {
 		return err
 	}
 	defer disconnect()
-	topics, err := stream.List(inv.ctx, js, layout)
+	topics, differences, err := listStreams(inv.ctx, js, layout)
 	if err != nil {
 		return err
 	}
@@ -240,12 +241,25 @@ func topicsList(inv *invocation) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, t := range topics {
-		for _, d := range t.Differences {
-			fmt.Fprintln(inv.stdout, "differs:", d)
-		}
+	for _, d := range differences {
+		fmt.Fprintln(inv.stdout, "differs:", d)
 	}
 	return nil
+}
+
+// listStreams returns the state of the topics, and in what they and the bucket
+// of the key map differ from the layout.
+func listStreams(ctx context.Context, js jetstream.JetStream, layout stream.Layout) ([]stream.TopicStatus, []stream.Difference, error) {
+	topics, err := stream.List(ctx, js, layout)
+	if err != nil {
+		return nil, nil, err
+	}
+	keymap, err := stream.ShowKeymap(ctx, js, layout)
+	var all []stream.Difference
+	for _, t := range topics {
+		all = append(all, t.Differences...)
+	}
+	return topics, append(all, keymap.Differences...), err
 }
 
 // topicsApply makes the streams what the configuration says, after having shown
@@ -272,7 +286,7 @@ func topicsApply(inv *invocation) error {
 		return err
 	}
 	defer disconnect()
-	topics, err := stream.List(inv.ctx, js, layout)
+	topics, differences, err := listStreams(inv.ctx, js, layout)
 	if err != nil {
 		return err
 	}
@@ -286,10 +300,10 @@ func topicsApply(inv *invocation) error {
 			changes++
 			fmt.Fprintf(inv.stdout, "create %s\n", t.Stream)
 		}
-		for _, d := range t.Differences {
-			changes++
-			fmt.Fprintln(inv.stdout, "change", d)
-		}
+	}
+	for _, d := range differences {
+		changes++
+		fmt.Fprintln(inv.stdout, "change", d)
 	}
 	if changes == 0 {
 		fmt.Fprintln(inv.stdout, "nothing to change")

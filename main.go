@@ -63,6 +63,12 @@ var commands = []command{
 	{name: "consumer add", args: "NAME TOPIC", help: "a durable consumer and the credential to read it", run: consumerAdd},
 	{name: "consumer list", help: "the durable consumers", run: consumerList},
 	{name: "consumer remove", args: "NAME", help: "remove a consumer and its credential", run: consumerRemove},
+	{name: "keymap import", args: "FILE", help: "rows tool,kind,value,key into the key map; - is stdin; an empty key removes the row", run: keymapImport, flags: func(fs *pflag.FlagSet) {
+		fs.Bool("strict", false, "stop at the first faulty line")
+	}},
+	{name: "keymap list", help: "the key map as keymap import reads it", run: keymapList},
+	{name: "keymap stats", help: "how many rows there are of each tool and kind", run: keymapStats},
+	{name: "keymap get", args: "TOOL KIND VALUE", help: "the key of one value", run: keymapGet},
 	{name: "config", help: "print the effective configuration, secrets hidden", run: printConfig},
 	{name: "version", help: "print the version", run: printVersion},
 }

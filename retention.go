@@ -38,7 +38,7 @@ const (
 
 // layout is the set of topics with their retention below a store limit.
 func (c *config) layout(storeBytes int64) (stream.Layout, error) {
-	l := stream.Layout{Prefix: c.Prefix, Replicas: c.Replicas}
+	l := stream.Layout{Prefix: c.Prefix, Replicas: c.Replicas, KeymapBytes: storeBytes / 100 * internalPercent}
 	settings := maps.Clone(c.Topics)
 	var total int64
 	add := func(name string, set topicSetting, percent int64) error {

@@ -18,13 +18,14 @@ const module = "caliperedge"
 // main → edge → pipeline → validate, and main → stream → pipeline: never back.
 var allowed = map[string][]string{
 	// wires the parts
-	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/stream", "validate"},
+	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/stream", "validate"},
 
 	"edge":                  {"edge/tokenmap", "pipeline", "validate"}, // the request lane
 	"edge/certificate":      {},                                        // two files, and TLS
 	"edge/tokenmap":         {},                                        // knows nothing of requests
 	"pipeline":              {"validate"},                              // only what Parse built can be stored
-	"pipeline/stream":       {"pipeline"},                              // implements pipeline.Publisher
+	"pipeline/keymap":       {},                                        // a table; where it is stored is not its matter
+	"pipeline/stream":       {"pipeline", "pipeline/keymap"},           // implements pipeline.Publisher, keeps the key map
 	"pipeline/pipelinetest": {"pipeline"},                              // its twin
 	"validate":              {},                                        // a function of bytes
 	"internal/accounting":   {},                                        // numbers as text, for tests of every kind
@@ -47,7 +48,7 @@ var homes = map[string][]string{
 	"github.com/nats-io/nats.go":              {"pipeline/stream", ""},         // JetStream; commands hold its connection
 	"github.com/nats-io/nats-server":          {"pipeline/stream"},
 	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
-	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/stream", "loadtest"},
+	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/keymap", "pipeline/stream", "loadtest"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"loadtest"},
 	"github.com/fsnotify/fsnotify":            {"edge/tokenmap", "edge/certificate", "pipeline/stream"},
 	"filippo.io/age":                          {"edge/tokenmap"},

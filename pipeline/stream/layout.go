@@ -43,6 +43,9 @@ type Layout struct {
 	Replicas int
 	// Topics are the topics, each name once.
 	Topics []Topic
+	// KeymapBytes is the most that the bucket of the key map may hold. Zero
+	// means no limit.
+	KeymapBytes int64
 }
 
 // Stream returns the name of the stream that holds topic.
@@ -205,7 +208,8 @@ func Ensure(ctx context.Context, js jetstream.JetStream, layout Layout) ([]Diffe
 // Apply makes the streams of layout what it says: it creates those missing and
 // changes those that differ, in the properties that a Difference can name. A
 // smaller byte limit deletes nothing unless the topic discards its oldest; a
-// smaller maximum age does. The server refuses some changes, such as that of the
+// smaller maximum age does. The bucket of the key map, where there is one, gets its
+// byte limit. The server refuses some changes, such as that of the
 // storage; Apply goes on with the next stream and returns all refusals joined.
 func Apply(ctx context.Context, js jetstream.JetStream, layout Layout) error {
 	if err := layout.Check(); err != nil {
@@ -228,7 +232,7 @@ func Apply(ctx context.Context, js jetstream.JetStream, layout Layout) error {
 			errs = append(errs, fmt.Errorf("stream: apply to stream %s: %w", want.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, applyKeymap(ctx, js, layout))...)
 }
 
 func streamConfig(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamConfig, error) {

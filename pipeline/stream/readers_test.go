@@ -208,13 +208,7 @@ func TestReaderCanDoNothingElse(t *testing.T) {
 	}
 	publish(t, p, message("rejected", "r", `{}`))
 	_, js := connectOwn(t, dir)
-	kv, err := js.CreateKeyValue(deadline(t), jetstream.KeyValueConfig{Bucket: "keymap"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kv.PutString(deadline(t), "secret", "value"); err != nil {
-		t.Fatal(err)
-	}
+	importRows(t, js, course("63", "C1")) // which is in part.55d
 	mine := addReader(t, js, dir, "mine", "standard")
 	other := addReader(t, js, dir, "other", "standard")
 	nc := login(t, p, mine)
@@ -251,7 +245,7 @@ func TestReaderCanDoNothingElse(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		defer cancel()
-		if _, err := mjs.KeyValue(ctx, "keymap"); err == nil {
+		if _, err := mjs.KeyValue(ctx, "caliper-keymap"); err == nil {
 			t.Error("a reader opened the key-value bucket")
 		}
 	})
@@ -274,7 +268,7 @@ func TestReaderCanDoNothingElse(t *testing.T) {
 func everything(t *testing.T, js jetstream.JetStream, other Credential) string {
 	t.Helper()
 	var b strings.Builder
-	for _, s := range []string{"caliper-standard", "caliper-tight", "caliper-rejected", "KV_keymap"} {
+	for _, s := range []string{"caliper-standard", "caliper-tight", "caliper-rejected", "KV_caliper-keymap"} {
 		fmt.Fprintln(&b, s, streamState(t, js, s))
 	}
 	names, n := js.StreamNames(deadline(t)), 0
@@ -338,7 +332,7 @@ func testRequests(t *testing.T, nc *nats.Conn, otherAck string) {
 		{"$JS.API.STREAM.NAMES", ""},
 		{"$JS.API.STREAM.LIST", ""},
 		{"$JS.API.STREAM.INFO.caliper-tight", ""},
-		{"$JS.API.STREAM.INFO.KV_keymap", ""},
+		{"$JS.API.STREAM.INFO.KV_caliper-keymap", ""},
 		{"$JS.API.STREAM.CREATE.mine", `{"name":"mine","subjects":["mine"],"storage":"memory"}`},
 		{"$JS.API.STREAM.CREATE.mirror", `{"name":"mirror","mirror":{"name":"caliper-standard"},"storage":"memory"}`},
 		{"$JS.API.STREAM.UPDATE.caliper-standard", change},
@@ -350,7 +344,7 @@ func testRequests(t *testing.T, nc *nats.Conn, otherAck string) {
 		{"$JS.API.STREAM.MSG.GET.caliper-standard", `{"seq":1}`},
 		{"$JS.API.STREAM.MSG.GET.caliper-rejected", `{"seq":1}`},
 		{"$JS.API.DIRECT.GET.caliper-standard", `{"seq":1}`},
-		{"$JS.API.DIRECT.GET.KV_keymap.$KV.keymap.secret", ""},
+		{"$JS.API.DIRECT.GET.KV_caliper-keymap.$KV.caliper-keymap.part.55d", ""},
 		{"$JS.API.CONSUMER.NAMES.caliper-standard", ""},
 		{"$JS.API.CONSUMER.LIST.caliper-standard", ""},
 		{"$JS.API.CONSUMER.INFO.caliper-standard.other", ""},
@@ -369,7 +363,7 @@ func testRequests(t *testing.T, nc *nats.Conn, otherAck string) {
 		{"$JS.API.CONSUMER.UNPIN.caliper-standard.other", `{"group":"g"}`},
 		{"$JS.API.SERVER.REMOVE", "{}"},
 		{"$JS.API.ACCOUNT.PURGE.$G", ""},
-		{"$KV.keymap.secret", "forged"},
+		{"$KV.caliper-keymap.part.55d", "forged"},
 		{otherAck, "+ACK"},
 		{otherAck, "+TERM"},
 		{otherAck, "+NXT"},
@@ -398,7 +392,7 @@ func testRequests(t *testing.T, nc *nats.Conn, otherAck string) {
 // request that is allowed, and to some that are not.
 func testReplies(t *testing.T, nc *nats.Conn, otherAck string) {
 	for _, reply := range []string{
-		"caliper.standard", "caliper.rejected", "caliper.standard.x", "$KV.keymap.secret",
+		"caliper.standard", "caliper.rejected", "caliper.standard.x", "$KV.caliper-keymap.part.55d",
 		"$JS.API.STREAM.PURGE.caliper-standard", "$JS.API.CONSUMER.DELETE.caliper-standard.other",
 		"$JS.API.CONSUMER.MSG.NEXT.caliper-standard.other", otherAck,
 	} {

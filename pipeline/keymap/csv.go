@@ -1,0 +1,104 @@
+package keymap
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// header is the first line of a table as CSV.
+var header = []string{"tool", "kind", "value", "key"}
+
+// Fault is a line of a file that is no row.
+type Fault struct {
+	Line int
+	Err  error
+}
+
+func (f Fault) Error() string { return fmt.Sprintf("line %d: %v", f.Line, f.Err) }
+
+// ReadCSV reads a table with the header tool,kind,value,key and calls each for
+// every row, with the number of its line, or faulty for a line that is none. An
+// error of either ends it and is returned, as is one of r, or another header.
+// The row's strings stay valid.
+func ReadCSV(r io.Reader, each func(Row) error, faulty func(Fault) error) error {
+	c := csv.NewReader(r)
+	c.FieldsPerRecord = -1
+	c.ReuseRecord = true
+	first, err := c.Read()
+	if err == nil {
+		first[0] = strings.TrimPrefix(first[0], "\ufeff")
+	}
+	if errors.Is(err, io.EOF) || err == nil && strings.Join(first, ",") != strings.Join(header, ",") {
+		return fmt.Errorf("keymap: the first line is no header, expected %s", strings.Join(header, ","))
+	}
+	for err == nil {
+		var fields []string
+		fields, err = c.Read()
+		var syntax *csv.ParseError
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &syntax):
+			err = faulty(Fault{syntax.StartLine, syntax.Err})
+		case err == nil:
+			var row Row
+			if row, err = rowOf(fields); err == nil {
+				err = each(row)
+			} else {
+				line, _ := c.FieldPos(0)
+				err = faulty(Fault{line, err})
+			}
+		}
+	}
+	return err
+}
+
+func rowOf(fields []string) (Row, error) {
+	if len(fields) != len(header) {
+		return Row{}, fmt.Errorf("%d fields, expected %d: %s", len(fields), len(header), strings.Join(header, ","))
+	}
+	r := Row{Tool: fields[0], Kind: fields[1], Value: fields[2], Key: fields[3]}
+	return r, r.Check()
+}
+
+// Check says what is wrong with a row, or nil.
+func (r Row) Check() error {
+	if err := checkName("tool", r.Tool); err != nil {
+		return err
+	}
+	if err := checkName("kind", r.Kind); err != nil {
+		return err
+	}
+	switch {
+	case r.Value == "":
+		return errors.New("value is empty")
+	case len(r.Value) > MaxValueBytes:
+		return fmt.Errorf("value has %d bytes, expected at most %d", len(r.Value), MaxValueBytes)
+	case !utf8.ValidString(r.Value):
+		return errors.New("value is not UTF-8")
+	case len(r.Key) > MaxKeyBytes:
+		return fmt.Errorf("key has %d bytes, expected at most %d", len(r.Key), MaxKeyBytes)
+	case !utf8.ValidString(r.Key):
+		return errors.New("key is not UTF-8")
+	case strings.ContainsFunc(r.Key, func(c rune) bool { return c < ' ' || c == '"' || c == '\\' || c == 0x7f }):
+		return errors.New(`key has a control character, " or \`)
+	}
+	return nil
+}
+
+// checkName reports whether name is 1 to 64 of A-Z a-z 0-9 _ -.
+func checkName(what, name string) error {
+	ok := len(name) >= 1 && len(name) <= MaxNameBytes
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	}
+	if !ok {
+		return fmt.Errorf("%s %.80q, expected 1 to %d of A-Z a-z 0-9 _ -", what, name, MaxNameBytes)
+	}
+	return nil
+}

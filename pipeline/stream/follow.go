@@ -1,0 +1,220 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"caliperedge/pipeline/keymap"
+)
+
+const (
+	// followPause is between two attempts to follow the key map.
+	followPause = time.Second
+	// followLooks is after how many pauses a follower asks whether the bucket is
+	// still the same.
+	followLooks = 5
+	// followBytes is how much of the key map may be under way to a follower.
+	followBytes = 8 << 20
+)
+
+// KeymapFollower keeps a keymap.Map what the bucket says.
+type KeymapFollower struct {
+	js      func() jetstream.JetStream
+	layout  Layout
+	m       *keymap.Map
+	log     *slog.Logger
+	changed func(part int)
+
+	stop   context.CancelFunc
+	done   chan struct{}
+	loaded chan struct{}
+
+	revision atomic.Uint64
+	changes  atomic.Uint64
+	faults   atomic.Uint64
+
+	// What follows belongs to the goroutine that follows.
+	created time.Time // of the bucket that revision is of
+	held    [keymap.Partitions]bool
+}
+
+// FollowKeymap fills m from the bucket of the key map, which it makes where
+// there is none, and keeps following it until Close, over losses of the
+// connection and of the bucket. js is asked for the connection before each
+// attempt and may return nil while there is none. changed is called after each
+// change of a partition, from one goroutine; it must not block.
+func FollowKeymap(js func() jetstream.JetStream, layout Layout, m *keymap.Map, log *slog.Logger, changed func(part int)) *KeymapFollower {
+	ctx, stop := context.WithCancel(context.Background())
+	f := &KeymapFollower{js: js, layout: layout, m: m, log: log, changed: changed, stop: stop, done: make(chan struct{}), loaded: make(chan struct{})}
+	go f.run(ctx)
+	return f
+}
+
+// Loaded is closed once m holds what the bucket held when following began.
+func (f *KeymapFollower) Loaded() <-chan struct{} { return f.loaded }
+
+// Revision is the bucket's revision that m has, Changes counts the partitions
+// taken over and Faults those that were damaged, of which m keeps the old.
+func (f *KeymapFollower) Revision() uint64 { return f.revision.Load() }
+func (f *KeymapFollower) Changes() uint64  { return f.changes.Load() }
+func (f *KeymapFollower) Faults() uint64   { return f.faults.Load() }
+
+// Close ends following and waits until it has ended.
+func (f *KeymapFollower) Close() {
+	f.stop()
+	<-f.done
+}
+
+func (f *KeymapFollower) run(ctx context.Context) {
+	defer close(f.done)
+	for ctx.Err() == nil {
+		err := errNotConnected
+		if js := f.js(); js != nil {
+			err = f.follow(ctx, js)
+		}
+		if ctx.Err() == nil {
+			f.log.Warn("the key map is not followed at the moment", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(followPause):
+		}
+	}
+}
+
+// follow follows on one connection until it or ctx ends.
+func (f *KeymapFollower) follow(ctx context.Context, js jetstream.JetStream) error {
+	limited, cancel := context.WithTimeout(ctx, keymapTimeout)
+	defer cancel()
+	if _, err := EnsureKeymap(limited, js, f.layout); err != nil {
+		return err
+	}
+	name := keymapStream(f.layout)
+	s, err := js.Stream(limited, name)
+	if err != nil {
+		return fmt.Errorf("stream: follow the key map: %w", err)
+	}
+	info := s.CachedInfo()
+	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{"$KV." + f.layout.KeymapBucket() + ".>"}}
+	var stale *[keymap.Partitions]bool // those of a bucket that is gone, until the new one is read
+	if info.Created.Equal(f.created) && info.State.LastSeq >= f.revision.Load() {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.revision.Load()+1
+	} else {
+		held := f.held
+		stale = &held
+	}
+	cons, err := js.OrderedConsumer(limited, name, cfg)
+	if err != nil {
+		return fmt.Errorf("stream: follow the key map: %w", err)
+	}
+	defer deleteOrdered(js, name, cons)
+	msgs, err := cons.Messages(jetstream.PullMaxBytes(followBytes))
+	if err != nil {
+		return fmt.Errorf("stream: follow the key map: %w", err)
+	}
+	end := sync.OnceFunc(msgs.Stop)
+	defer end()
+	done := make(chan struct{})
+	defer close(done)
+	go f.watch(ctx, js, s, done, end)
+	if cons.CachedInfo().NumPending == 0 {
+		f.complete(info.Created, stale)
+		stale = nil
+	}
+	for {
+		msg, err := msgs.Next()
+		if err != nil {
+			return fmt.Errorf("stream: follow the key map: %w", err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("stream: follow the key map: %w", err)
+		}
+		f.take(msg, stale)
+		f.revision.Store(meta.Sequence.Stream)
+		if meta.NumPending == 0 {
+			f.complete(info.Created, stale)
+			stale = nil
+		}
+	}
+}
+
+// watch calls end when the connection was closed for good or the bucket is
+// another one, which the iterator does not notice.
+func (f *KeymapFollower) watch(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, done <-chan struct{}, end func()) {
+	defer end()
+	created := s.CachedInfo().Created
+	for looks := 0; ; looks++ {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(followPause):
+		}
+		if f.js() != js {
+			return
+		}
+		if looks%followLooks > 0 {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, keymapTimeout)
+		info, err := s.Info(limited)
+		cancel()
+		if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && !info.Created.Equal(created) {
+			return
+		}
+	}
+}
+
+// take takes one key of the bucket over.
+func (f *KeymapFollower) take(msg jetstream.Msg, stale *[keymap.Partitions]bool) {
+	part, ok := partitionOf(strings.TrimPrefix(msg.Subject(), "$KV."+f.layout.KeymapBucket()+"."))
+	if !ok {
+		return // nothing of ours
+	}
+	packed := msg.Data()
+	if msg.Headers().Get("KV-Operation") != "" { // somebody has deleted it
+		packed = nil
+	}
+	if stale != nil {
+		stale[part] = false
+	}
+	f.set(part, packed)
+}
+
+func (f *KeymapFollower) set(part int, packed []byte) {
+	if err := f.m.Set(part, packed); err != nil {
+		f.faults.Add(1)
+		f.log.Error("a partition of the key map is not taken over, the old one stays in force", "key", partitionKey(part), "error", err)
+		return
+	}
+	f.held[part] = len(packed) > 0
+	f.changes.Add(1)
+	f.changed(part)
+}
+
+// complete is called when all that the bucket, of that age, holds was taken over.
+func (f *KeymapFollower) complete(created time.Time, stale *[keymap.Partitions]bool) {
+	f.created = created
+	if stale != nil {
+		for part, old := range stale {
+			if old {
+				f.set(part, nil)
+			}
+		}
+	}
+	select {
+	case <-f.loaded:
+	default:
+		close(f.loaded)
+	}
+}

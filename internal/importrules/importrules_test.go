@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"internal/accounting":   {},                                        // numbers as text, for tests of every kind
 	"internal/fixtures":     {},
 	"internal/importrules":  {},
+	"internal/natstest":     {}, // for tests alone
 	"e2e":                   {},
 	"bench":                 {},                                              // tests only
 	"bench/corpus":          {},                                              // standard library only: everything that sends shares it
@@ -42,10 +43,10 @@ var allowed = map[string][]string{
 
 // homes are the packages in which a library may be imported.
 var homes = map[string][]string{
-	"github.com/valyala/fasthttp":             {"edge", "bench/ceiling"},       // HTTP
-	"github.com/bytedance/sonic":              {"validate", "bench/yardstick"}, // JSON; the yardstick
-	"github.com/panjf2000/ants":               {"pipeline"},                    // workers
-	"github.com/nats-io/nats.go":              {"pipeline/stream", ""},         // JetStream; commands hold its connection
+	"github.com/valyala/fasthttp":             {"edge", "bench/ceiling"},                    // HTTP
+	"github.com/bytedance/sonic":              {"validate", "bench/yardstick"},              // JSON; the yardstick
+	"github.com/panjf2000/ants":               {"pipeline"},                                 // workers
+	"github.com/nats-io/nats.go":              {"pipeline/stream", "", "internal/natstest"}, // JetStream; commands hold its connection
 	"github.com/nats-io/nats-server":          {"pipeline/stream"},
 	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
 	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/keymap", "pipeline/stream", "loadtest"},

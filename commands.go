@@ -18,6 +18,7 @@ import (
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/stream"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -158,11 +159,13 @@ func connect(inv *invocation) (stream.Layout, jetstream.JetStream, func(), error
 	if err != nil {
 		return layout, nil, nil, err
 	}
-	target := inv.cfg.DataDir
+	var nc *nats.Conn
+	var js jetstream.JetStream
 	if inv.cfg.NATSURL != "" {
-		target = inv.cfg.NATSURL
+		nc, js, err = stream.ConnectServer(inv.ctx, inv.cfg.NATS)
+	} else {
+		nc, js, err = stream.Connect(inv.ctx, inv.cfg.DataDir)
 	}
-	nc, js, err := stream.Connect(inv.ctx, target)
 	if err != nil {
 		return layout, nil, nil, err
 	}
@@ -268,6 +271,9 @@ func topicsApply(inv *invocation) error {
 	yes, err := inv.flags.GetBool("yes")
 	if err != nil {
 		return err
+	}
+	if inv.cfg.Streams == streamsVerify {
+		return errors.New("streams is verify: the streams are somebody else's to change; topics list shows in what they differ")
 	}
 	kept, known, err := inv.cfg.keptStoreBytes()
 	bytes := kept

@@ -14,6 +14,7 @@ import (
 	"caliperedge/edge"
 	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/stream"
 
 	"github.com/spf13/pflag"
 )
@@ -40,6 +41,13 @@ type config struct {
 	BareTokens, CheckObject, InheritContext  onOff
 	LogFormat, LogLevel                      string
 
+	// What belongs to an external server, beside its URL.
+	NATS       stream.Server
+	NATSSynced onOff
+	Streams    string
+	SpoolDir   string
+	SpoolBytes byteSize
+
 	// Topics come from the file alone.
 	Topics map[string]topicSetting
 	// Tools come from the file alone.
@@ -59,9 +67,10 @@ const (
 	// maxRequestTimeout keeps the repetitions of a publish well inside the
 	// streams' duplicate window of 2 minutes.
 	maxRequestTimeout = time.Minute
-	// spoolVariable is part of the contract, and there is no spool yet: to
-	// ignore it would be to promise one.
-	spoolVariable = "CALIPER_SPOOL_DIR"
+	// streamsVerify is the value of streams that never creates one.
+	streamsVerify = "verify"
+	// minSpoolBytes has room for a few messages of each topic.
+	minSpoolBytes = 16 << 20
 )
 
 // envPrefix begins the name of every environment variable of ours.
@@ -78,7 +87,16 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:8080", "where sensors post")
 	fs.StringVar(&c.AdminListen, "admin-listen", "127.0.0.1:8081", "where /livez, /readyz, /metrics and profiling are")
 	fs.StringVar(&c.NATSListen, "nats-listen", "127.0.0.1:4222", "port of the embedded server for consumers; empty closes it")
-	fs.StringVar(&c.NATSURL, "nats-url", "", "use this external nats-server instead of the embedded one")
+	fs.StringVar(&c.NATSURL, "nats-url", "", "use this external nats-server instead of the embedded one; servers of a cluster with commas between")
+	fs.StringVar(&c.NATS.Creds, "nats-creds", "", "credentials file for the external server")
+	fs.StringVar(&c.NATS.NKey, "nats-nkey", "", "file with the NKey seed for the external server")
+	fs.StringVar(&c.NATS.CA, "nats-ca", "", "certificates, PEM, by which the external server is known instead of the system's")
+	fs.StringVar(&c.NATS.Cert, "nats-cert", "", "client certificate, PEM, for the external server")
+	fs.StringVar(&c.NATS.Key, "nats-key", "", "its key, PEM")
+	fs.Var(&c.NATSSynced, "nats-synced", "the external servers sync before they acknowledge (sync_interval: always): on or off")
+	fs.StringVar(&c.Streams, "streams", "create", "of the external server: create what is missing, or verify only")
+	fs.StringVar(&c.SpoolDir, "spool-dir", "", "folder that takes events while the external server is out of reach")
+	fs.Var(&c.SpoolBytes, "spool-bytes", "the most the spool may hold (default 50 % of the free space)")
 	fs.StringVar(&c.DataDir, "data-dir", "data", "folder of the store, the token map and what belongs to them")
 	fs.StringVar(&c.Tokens, "tokens", "", "the encrypted token map (default tokens.yaml.age in the data folder)")
 	fs.StringVar(&c.TokensKey, "tokens-key", "", "the key of the token map (default tokens.key in the data folder)")
@@ -138,9 +156,6 @@ func loadConfig(args, environ []string, extra func(*pflag.FlagSet)) (c *config, 
 		if !strings.HasPrefix(name, envPrefix) {
 			continue
 		}
-		if name == spoolVariable && value != "" {
-			return nil, nil, nil, fmt.Errorf("environment variable %s: this version has no spool", name)
-		}
 		flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, envPrefix), "_", "-"))
 		if !known(flag) || !slices.Contains(scalars, flag) {
 			strangers = append(strangers, name)
@@ -173,6 +188,7 @@ func plain(err error) error {
 
 // complete fills in what depends on other settings.
 func (c *config) complete() {
+	c.NATS.URL = c.NATSURL
 	if c.Tokens == "" {
 		c.Tokens = filepath.Join(c.DataDir, "tokens.yaml.age")
 	}
@@ -211,7 +227,7 @@ func (c *config) check() error {
 	fault(err != nil, "log-level", "%w", err)
 	fault(c.Replicas < 1 || c.Replicas > 5, "replicas", "%d, expected 1 to 5", c.Replicas)
 	fault(c.Replicas > 1 && c.NATSURL == "", "replicas", "%d, but the embedded server has one copy; set nats-url to use a cluster", c.Replicas)
-	fault(strings.Contains(c.NATSURL, ","), "nats-url", "expected one URL; the others of a cluster are learned from it") // it may hold a password
+	c.checkExternal(fault)
 	fault(c.RequestTimeout < edge.MinRequestTimeout || c.RequestTimeout > maxRequestTimeout, "request-timeout", "%v, expected %v to %v", c.RequestTimeout, edge.MinRequestTimeout, maxRequestTimeout)
 	fault(!(c.RateRequests >= 0), "rate-requests", "%v, expected 0 or more", c.RateRequests)
 	fault(!(c.RateEvents >= 0), "rate-events", "%v, expected 0 or more", c.RateEvents)
@@ -225,6 +241,28 @@ func (c *config) check() error {
 		fault(!strings.HasPrefix(p, "/"), "paths", "%q, expected a path that begins with /", p)
 	}
 	return errors.Join(errs...)
+}
+
+// checkExternal checks what belongs to an external server.
+func (c *config) checkExternal(fault func(bad bool, name, format string, args ...any)) {
+	for _, address := range strings.Split(c.NATSURL, ",") { // no address is shown: it may hold a password
+		fault(c.NATSURL != "" && strings.TrimSpace(address) == "", "nats-url", "expected addresses with a comma between, one is empty")
+	}
+	fault(c.NATS.Creds != "" && c.NATS.NKey != "", "nats-nkey", "set beside nats-creds, expected one of them")
+	fault(c.NATS.Cert != "" && c.NATS.Key == "", "nats-cert", "set, but nats-key is not")
+	fault(c.NATS.Key != "" && c.NATS.Cert == "", "nats-key", "set, but nats-cert is not")
+	fault(c.Streams != "create" && c.Streams != streamsVerify, "streams", "%q, expected create or verify", c.Streams)
+	fault(c.SpoolDir != "" && filepath.Clean(c.SpoolDir) == filepath.Clean(c.DataDir), "spool-dir", "%q is the data folder, expected a folder of its own", c.SpoolDir)
+	fault(c.SpoolBytes > 0 && c.SpoolBytes < minSpoolBytes, "spool-bytes", "%v, expected at least 16MiB", &c.SpoolBytes)
+	if c.NATSURL != "" {
+		return
+	}
+	for name, set := range map[string]bool{
+		"nats-creds": c.NATS.Creds != "", "nats-nkey": c.NATS.NKey != "", "nats-ca": c.NATS.CA != "", "nats-cert": c.NATS.Cert != "",
+		"nats-synced": bool(c.NATSSynced), "streams": c.Streams == streamsVerify, "spool-dir": c.SpoolDir != "",
+	} {
+		fault(set, name, "set, but nats-url is not: it is for an external server")
+	}
 }
 
 func (c *config) tokenFile() tokenmap.File {

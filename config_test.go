@@ -31,7 +31,7 @@ func TestReadmeTable(t *testing.T) {
 		if list, isList := f.Value.(pflag.SliceValue); isList {
 			want = strings.Join(list.GetSlice(), ",")
 		}
-		if f.Name == "tokens" || f.Name == "tokens-key" || f.Name == "store-bytes" {
+		if f.Name == "tokens" || f.Name == "tokens-key" || f.Name == "store-bytes" || f.Name == "spool-bytes" {
 			return // the default depends on other things
 		}
 		if !ok || def != want {
@@ -115,7 +115,13 @@ func TestBadConfiguration(t *testing.T) {
 		"negative time":     {environ: []string{"CALIPER_BODY_TIMEOUT=-1s"}, want: "CALIPER_BODY_TIMEOUT: -1s"},
 		"no body":           {environ: []string{"CALIPER_MAX_BODY_BYTES=0"}, want: "CALIPER_MAX_BODY_BYTES: 0, expected 1KiB to 1GiB"},
 		"tiny store":        {environ: []string{"CALIPER_STORE_BYTES=5"}, want: "CALIPER_STORE_BYTES: 5, expected at least 1MiB"},
-		"spool":             {environ: []string{"CALIPER_SPOOL_DIR=x"}, want: "CALIPER_SPOOL_DIR: this version has no spool"},
+		"spool embedded":    {environ: []string{"CALIPER_SPOOL_DIR=x"}, want: "CALIPER_SPOOL_DIR: set, but nats-url is not"},
+		"spool in data":     {environ: []string{"CALIPER_NATS_URL=x", "CALIPER_SPOOL_DIR=./data"}, want: `CALIPER_SPOOL_DIR: "./data" is the data folder`},
+		"tiny spool":        {environ: []string{"CALIPER_NATS_URL=x", "CALIPER_SPOOL_BYTES=5"}, want: "CALIPER_SPOOL_BYTES: 5, expected at least 16MiB"},
+		"streams":           {environ: []string{"CALIPER_NATS_URL=x", "CALIPER_STREAMS=adopt"}, want: `CALIPER_STREAMS: "adopt", expected create or verify`},
+		"two credentials":   {environ: []string{"CALIPER_NATS_URL=x", "CALIPER_NATS_CREDS=a", "CALIPER_NATS_NKEY=b"}, want: "CALIPER_NATS_NKEY: set beside nats-creds"},
+		"half of client":    {environ: []string{"CALIPER_NATS_URL=x", "CALIPER_NATS_CERT=a"}, want: "CALIPER_NATS_CERT: set, but nats-key is not"},
+		"creds embedded":    {environ: []string{"CALIPER_NATS_CREDS=a"}, want: "CALIPER_NATS_CREDS: set, but nats-url is not"},
 		"missing file":      {environ: []string{"CALIPER_CONFIG=/nonexistent/x.yaml"}, want: "/nonexistent/x.yaml"},
 	} {
 		if _, _, err := load(t, c.args, c.environ, c.file); err == nil || !strings.Contains(err.Error(), c.want) {

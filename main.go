@@ -177,15 +177,21 @@ func version() string {
 	return revision[:min(12, len(revision))] + dirty
 }
 
-// hidePassword hides what a URL has before its host.
-func hidePassword(address string) string {
-	if u, err := url.Parse(address); err == nil && u.Host != "" {
-		return u.Redacted()
+// hidePassword hides the passwords of URLs, and what stands before the host of
+// an address that is none.
+func hidePassword(addresses string) string {
+	list := strings.Split(addresses, ",")
+	for i, address := range list {
+		if u, err := url.Parse(strings.TrimSpace(address)); err == nil && u.Host != "" {
+			if _, has := u.User.Password(); u.User != nil && !has {
+				u.User = url.User("xxxxx") // a user without a password is a token
+			}
+			list[i] = u.Redacted()
+		} else if at := strings.LastIndexByte(address, '@'); at >= 0 {
+			list[i] = "(hidden)" + address[at:]
+		}
 	}
-	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		return "(hidden)" + address[i:]
-	}
-	return address
+	return strings.Join(list, ",")
 }
 
 // printConfig prints every setting as the configuration file would have it.

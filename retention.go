@@ -131,21 +131,28 @@ func (c *config) wantedStoreBytes() (int64, error) {
 	if c.NATSURL != "" {
 		return remoteStoreBytes, nil
 	}
+	room, err := roomBytes(c.DataDir)
+	return room / 4 * 3, err
+}
+
+// roomBytes is the free space where dir is, or is going to be, and what a store
+// in it has already.
+func roomBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
-	dir := filepath.Clean(c.DataDir)
-	err := unix.Statfs(dir, &st)
-	for errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
-		dir = filepath.Dir(dir) // where the data folder is going to be
-		err = unix.Statfs(dir, &st)
+	at := filepath.Clean(dir)
+	err := unix.Statfs(at, &st)
+	for errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		err = unix.Statfs(at, &st)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+		return 0, fmt.Errorf("free space of %s: %w", at, err)
 	}
-	own, err := folderBytes(filepath.Join(c.DataDir, "jetstream"))
+	own, err := folderBytes(filepath.Join(dir, "jetstream"))
 	if err != nil {
 		return 0, err
 	}
-	return (int64(st.Bavail)*int64(st.Bsize) + own) / 4 * 3, nil
+	return int64(st.Bavail)*int64(st.Bsize) + own, nil
 }
 
 // keepStoreBytes writes the store limit into the data folder, atomically.
@@ -160,20 +167,18 @@ func (c *config) keepStoreBytes(bytes int64) error {
 	return nil
 }
 
-// replaceFile gives the file at path a new content, readable by the owner only.
-// Also after a power loss it has the old content or the new: without the syncs
-// it can be empty, and the next start refuses it.
-func replaceFile(path string, content []byte) error {
-	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// replaceFile writes a file so that a reader and a crash see the old content or
+// the new.
+func replaceFile(path string, text []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
+	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))

@@ -39,7 +39,7 @@ func serve(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOMAXPROCS") == "" && inv.cfg.NATSURL == "" {
+	if os.Getenv("GOMAXPROCS") == "" && (inv.cfg.NATSURL == "" || inv.cfg.SpoolDir != "") {
 		// A goroutine that syncs a file keeps one of these until the runtime
 		// notices. One more than there are processors and none stands idle. The
 		// runtime no longer follows when the limit of a container changes.
@@ -69,6 +69,9 @@ func serve(inv *invocation) error {
 // initialise, demanded without, so that an unmounted volume never becomes an
 // empty store in silence.
 func (c *config) prepare(initialise bool) error {
+	if err := c.prepareSpool(initialise); err != nil {
+		return err
+	}
 	if !initialise {
 		if empty, err := isEmpty(c.DataDir); err != nil || empty {
 			if empty {
@@ -132,6 +135,7 @@ type server struct {
 	layout    stream.Layout
 	publisher *stream.Publisher
 	opened    atomic.Pointer[stream.Publisher] // the same, for the certificate's goroutine
+	spool     *stream.Spool                    // nil without one
 	pipeline  *pipeline.Pipeline
 	tokens    *tokenmap.Live
 	endpoint  *edge.Endpoint
@@ -146,7 +150,9 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	s := &server{cfg: cfg, log: log, metrics: metrics.NewSet()}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.undo())
+			ended, cancel := context.WithCancel(context.Background())
+			cancel() // nothing is in flight
+			err = errors.Join(err, s.undo(ended))
 		}
 	}()
 	if cfg.TLSCert != "" {
@@ -158,7 +164,7 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
-	if s.pipeline, err = pipeline.New(s.pipelineConfig(), s.publisher, log); err != nil {
+	if s.pipeline, err = pipeline.New(s.pipelineConfig(), s.store(), log); err != nil {
 		return nil, err
 	}
 	if s.tokens, err = tokenmap.Watch(cfg.tokenFile(), log); err != nil {
@@ -167,7 +173,7 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	if s.endpoint, err = edge.New(cfg.edge(s.metrics), s.tokens, s.pipeline, log); err != nil {
 		return nil, err
 	}
-	s.admin = edge.NewAdmin(s.metrics, s.ready, func() string { return string(s.publisher.Level(pipeline.TopicStandard)) })
+	s.admin = edge.NewAdmin(s.metrics, s.ready, s.durability)
 	s.metrics.RegisterMetricsWriter(s.writeMetrics)
 	if s.adminAddr, err = net.Listen("tcp", cfg.AdminListen); err != nil {
 		return nil, fmt.Errorf("admin-listen: %w", err)
@@ -208,7 +214,8 @@ func (s *server) openStore(ctx context.Context) error {
 		return err
 	}
 	if s.cfg.NATSURL != "" {
-		s.publisher, err = stream.OpenRemote(ctx, stream.RemoteConfig{URL: s.cfg.NATSURL, Layout: s.layout, Logger: s.log})
+		s.publisher, err = stream.OpenRemote(ctx, stream.RemoteConfig{
+			Server: s.cfg.NATS, Layout: s.layout, VerifyOnly: s.cfg.Streams == streamsVerify, MayBeAway: s.cfg.SpoolDir != "", Logger: s.log})
 	} else {
 		var key, old string
 		if key, old, err = s.storeKeys(); err != nil {
@@ -221,9 +228,6 @@ func (s *server) openStore(ctx context.Context) error {
 		return err
 	}
 	s.opened.Store(s.publisher)
-	if room := s.publisher.MaxMessageBytes(); room <= pipeline.MaxRecordBytes {
-		return fmt.Errorf("the server takes messages of %d bytes besides headers, and a record may have %d: raise its max_payload to 1MB", room, pipeline.MaxRecordBytes)
-	}
 	if !kept {
 		if err := s.cfg.keepStoreBytes(bytes); err != nil {
 			return err
@@ -235,7 +239,7 @@ func (s *server) openStore(ctx context.Context) error {
 	if differences := s.publisher.Differences(); len(differences) > 0 {
 		s.log.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(differences))
 	}
-	return nil
+	return s.openSpool(ctx)
 }
 
 // storeKeys reads the keys of what is stored on this host; empty ones where it
@@ -299,6 +303,11 @@ func (s *server) ready() error {
 	if s.endpoint.Draining() {
 		return pipeline.ErrClosed
 	}
+	if s.spool != nil {
+		if err := s.spool.Ready(); err != nil {
+			return err
+		}
+	}
 	return s.pipeline.Ready()
 }
 
@@ -313,7 +322,7 @@ func (s *server) run(ctx context.Context) error {
 	go func() { failed <- s.endpoint.Serve(s.listen, s.tlsConfig()) }()
 	s.log.Info("serving", "listen", s.listen.Addr().String(), "admin", s.adminAddr.Addr().String(),
 		"nats", s.publisher.Addr(), "data", s.cfg.DataDir, "tokens", s.tokens.Status().Tokens,
-		"durability", s.publisher.Level(pipeline.TopicStandard), "version", version())
+		"durability", s.durability(), "version", version())
 	for {
 		select {
 		case <-hangups:
@@ -344,13 +353,14 @@ func (s *server) drain() error {
 	time.Sleep(s.cfg.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout())
 	defer cancel()
-	err := errors.Join(s.endpoint.Drain(ctx), s.undo())
+	err := errors.Join(s.endpoint.Drain(ctx), s.undo(ctx))
 	s.log.Info("drained", "error", err)
 	return err
 }
 
-// undo ends the parts that were built, but the endpoint.
-func (s *server) undo() error {
+// undo ends the parts that were built, but the endpoint. Until ctx is done it
+// forwards what the spool holds.
+func (s *server) undo(ctx context.Context) error {
 	var errs []error
 	if s.pipeline != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.RequestTimeout)
@@ -359,6 +369,10 @@ func (s *server) undo() error {
 	}
 	if s.tokens != nil {
 		errs = append(errs, s.tokens.Close())
+	}
+	if s.spool != nil {
+		s.spool.Drain(ctx)
+		errs = append(errs, s.spool.Close())
 	}
 	if s.tls != nil {
 		s.tls.Close()
@@ -393,7 +407,11 @@ func (s *server) writeMetrics(w io.Writer) {
 		metrics.WriteGaugeUint64(w, "caliper_tls_certificate_expiry_timestamp_seconds", uint64(max(0, st.NotAfter.Unix())))
 		metrics.WriteCounterUint64(w, "caliper_tls_certificate_failures_total", st.Failures)
 	}
-	metrics.WriteGaugeUint64(w, fmt.Sprintf("caliper_durability{level=%q}", s.publisher.Level(pipeline.TopicStandard)), 1)
+	metrics.WriteGaugeUint64(w, fmt.Sprintf("caliper_durability{level=%q}", s.level()), 1)
+	if s.cfg.NATSSynced {
+		metrics.WriteGaugeUint64(w, "caliper_nats_synced", 1)
+	}
+	s.writeSpoolMetrics(w)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	topics, err := s.publisher.Status(ctx)
@@ -424,7 +442,7 @@ func greet(w io.Writer, inv *invocation, s *server) {
 		return // the demo token is gone from the map, as it should be in production
 	}
 	self, flags := os.Args[0], ""
-	for _, name := range []string{"config", "data-dir", "prefix", "nats-url"} {
+	for _, name := range []string{"config", "data-dir", "prefix", "nats-url", "nats-creds", "nats-nkey", "nats-ca", "nats-cert", "nats-key"} {
 		f := inv.flags.Lookup(name)
 		if secret := name == "nats-url" && strings.Contains(c.NATSURL, "@"); f.Changed && !secret {
 			flags += " --" + name + " " + quoteShell(f.Value.String())

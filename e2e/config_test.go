@@ -83,9 +83,15 @@ func TestConfigHidesSecrets(t *testing.T) {
 			t.Errorf("exit %d, config shows a secret or nothing:\n%s", r.code, all)
 		}
 	}
-	h.env = append(h.env, "CALIPER_NATS_URL=nats://edge:hush@one:4222,nats://edge:hush@two:4222")
+	for _, url := range []string{"nats://edge:hush@one:4222,nats://edge:hush@two:4222", "nats://hush@one:4222,hush@two"} { // a password, a token
+		h.env = append(h.env, "CALIPER_NATS_URL="+url)
+		if r := h.run("config"); r.code != 0 || strings.Contains(r.stdout+r.stderr, "hush") || !strings.Contains(r.stdout, "two") {
+			t.Errorf("several URLs: exit %d, %s%s", r.code, r.stdout, r.stderr)
+		}
+	}
+	h.env = append(h.env, "CALIPER_NATS_URL=nats://edge:hush@one:4222,")
 	if r := h.run("serve", "--init"); r.code != 2 || strings.Contains(r.stderr, "hush") || !strings.Contains(r.stderr, "CALIPER_NATS_URL") {
-		t.Errorf("several URLs: exit %d, %s", r.code, r.stderr)
+		t.Errorf("an empty URL: exit %d, %s", r.code, r.stderr)
 	}
 }
 

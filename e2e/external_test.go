@@ -1,59 +1,42 @@
 package e2e_test
 
 import (
-	"net"
-	"os/exec"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"caliperedge/internal/natstest"
 )
 
-// natsServer is an external nats-server with a store that stays.
-type natsServer struct {
-	*process
-	binary, store, addr string
-	args                []string // more of them
+// natsPassword is that of the user edge of external servers.
+const natsPassword = "nats-" + secretMark
+
+// natsAuthorization lets in nobody else.
+func natsAuthorization() natstest.Options {
+	return natstest.Options{Config: fmt.Sprintf("authorization { user: edge, password: %q }", secret(natsPassword, "a password"))}
 }
 
-func newNATSServer(t *testing.T) *natsServer {
-	t.Helper()
-	binary, err := natsBinary()
-	if err != nil {
-		t.Fatal(err)
+// withUser puts the credential into each of the servers' URLs.
+func withUser(servers ...*natstest.Server) string {
+	var list []string
+	for _, s := range servers {
+		u := url.URL{Scheme: "nats", User: url.UserPassword("edge", natsPassword), Host: s.Addr()}
+		list = append(list, u.String())
 	}
-	n := &natsServer{binary: binary, store: t.TempDir()}
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that stays the same over restarts
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.addr = ln.Addr().String()
-	ln.Close()
-	n.start(t)
-	return n
-}
-
-func (n *natsServer) start(t *testing.T) {
-	t.Helper()
-	host, port, _ := net.SplitHostPort(n.addr)
-	launched := func() {
-		args := append([]string{"-a", host, "-p", port, "-js", "-sd", n.store, "--user", "edge", "--pass", secret("nats-"+secretMark, "a password")}, n.args...)
-		n.process = launch(t, exec.Command(n.binary, args...))
-	}
-	launched()
-	eventually(t, "nats-server is ready", func() bool {
-		select {
-		case <-n.ended: // for a moment the port can be that of somebody's outgoing connection
-			launched()
-		default:
-		}
-		return strings.Contains(n.stderr.String(), "Server is ready")
-	})
+	return strings.Join(list, ",")
 }
 
 func TestAnExternalStoreThatGoesAway(t *testing.T) {
 	t.Parallel()
-	n := newNATSServer(t)
-	h := newHome(t, "CALIPER_NATS_URL=nats://edge:nats-"+secretMark+"@"+n.addr, "CALIPER_REQUEST_TIMEOUT=6s")
+	n := natstest.Start(t, natsAuthorization())
+	h := newHome(t, "CALIPER_NATS_URL="+withUser(n), "CALIPER_REQUEST_TIMEOUT=6s")
 	s := h.serve()
 	var acked []string
 	store := func(id string) {
@@ -69,7 +52,7 @@ func TestAnExternalStoreThatGoesAway(t *testing.T) {
 	}
 
 	for round := range 2 {
-		n.kill()
+		n.Kill()
 		a := s.post(envelope("", eventID("external", round, "lost")))
 		a.want(t, 503, "Events cannot be stored now.")
 		if a.took > 20*time.Second || a.header.Get("Retry-After") == "" {
@@ -82,7 +65,7 @@ func TestAnExternalStoreThatGoesAway(t *testing.T) {
 		}
 		s.post(envelope("", eventID("external", "debug")), "X-DEBUG", "TRUE").want(t, 200, "accepted_events")
 
-		n.start(t)
+		n.Restart()
 		eventually(t, "readyz says 200 again", func() bool { return s.get(s.admin+"/readyz").status == 200 })
 		store(eventID("external", round, "again"))
 	}
@@ -91,8 +74,142 @@ func TestAnExternalStoreThatGoesAway(t *testing.T) {
 	}
 	s.stop()
 
-	n.kill()
-	if r := h.run("serve"); r.code == 0 || !strings.Contains(r.stderr, n.addr) {
+	n.Kill()
+	if r := h.run("serve"); r.code == 0 || !strings.Contains(r.stderr, n.Addr()) {
 		t.Errorf("a start without the external server: exit %d, %s", r.code, r.stderr)
 	}
+}
+
+// Without a spool, a server that does not answer costs a deadline and no memory.
+func TestAnUnreachableServerHoldsNoMemory(t *testing.T) {
+	t.Parallel()
+	n := natstest.Start(t, natsAuthorization())
+	h := newHome(t, "CALIPER_NATS_URL="+withUser(n), "CALIPER_REQUEST_TIMEOUT=5s", "CALIPER_BUDGET_BYTES=24MiB")
+	s := h.serve()
+	s.stored(eventID("memory", "before"))
+	n.Pause()
+	defer n.Continue()
+	body := func(i, k int) string { return envelope(strings.Repeat("x", 900_000), eventID("memory", i, k)) }
+	var senders sync.WaitGroup
+	for i := range 48 { // more than the budget has room for
+		senders.Go(func() {
+			for k := range 4 {
+				a, err := s.tryPost(body(i, k))
+				if err != nil || a.status != 503 || a.took > 20*time.Second {
+					t.Errorf("answered %d %s after %v, %v", a.status, a.body, a.took, err)
+				}
+			}
+		})
+	}
+	senders.Wait()
+	if used := s.metric("caliper_budget_used_bytes"); used != 0 {
+		t.Errorf("%v bytes of the budget are still in use", used)
+	}
+	if peak := s.peakBytes(); peak > 300<<20 {
+		t.Errorf("the process took up to %d MiB with a budget of 24", peak>>20)
+	}
+	n.Continue()
+	eventually(t, "readyz says 200 again", func() bool { return s.get(s.admin+"/readyz").status == 200 })
+	s.stored(eventID("memory", "after"))
+}
+
+// peakBytes is the most memory that the process has had.
+func (s *server) peakBytes() int64 {
+	s.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var kilobytes int64
+	if _, err := fmt.Sscanf(between(string(text), "VmHWM:", "kB"), "%d", &kilobytes); err != nil {
+		s.t.Fatal(err)
+	}
+	return kilobytes << 10
+}
+
+func TestStreamsThatAreOnlyVerified(t *testing.T) {
+	t.Parallel()
+	n := natstest.Start(t, natsAuthorization())
+	js := natstest.JetStream(t, withUser(n))
+	h := newHome(t, "CALIPER_NATS_URL="+withUser(n), "CALIPER_STREAMS=verify")
+	fails := func(want ...string) {
+		t.Helper()
+		r := h.run("serve", "--init")
+		for _, w := range want {
+			if r.code == 0 || !strings.Contains(r.stderr, w) {
+				t.Errorf("exit %d, want an error with %q: %s", r.code, w, r.stderr)
+			}
+		}
+	}
+	fails("stream caliper-standard is missing", "stream caliper-rejected is missing")
+	if names := streamNames(t, js); len(names) > 0 {
+		t.Errorf("verify has created %q", names)
+	}
+
+	create := newHome(t, "CALIPER_NATS_URL="+withUser(n)).serve()
+	create.stored(eventID("verify", "created"))
+	create.stop()
+	s := h.serve()
+	s.stored(eventID("verify", "verified"))
+	s.stop()
+
+	change := func(topic string, how func(c *jetstream.StreamConfig)) {
+		t.Helper()
+		str, err := js.Stream(context.Background(), "caliper-"+topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := str.CachedInfo().Config
+		how(&c)
+		if err := js.DeleteStream(context.Background(), c.Name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateStream(context.Background(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("entities", func(c *jetstream.StreamConfig) { c.Subjects = []string{"elsewhere.entities"} })
+	fails("stream caliper-entities: subjects is elsewhere.entities, want caliper.entities caliper.entities.>")
+	change("entities", func(c *jetstream.StreamConfig) { c.Subjects = []string{"caliper.entities"} })
+	standard := jetstream.StreamConfig{Name: "caliper-standard", Subjects: []string{"caliper.standard"}, MaxAge: time.Hour}
+	recreate := func(c jetstream.StreamConfig) {
+		t.Helper()
+		_ = js.DeleteStream(context.Background(), c.Name)
+		if _, err := js.CreateStream(context.Background(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recreate(standard) // discards its oldest
+	fails("stream caliper-standard: discard is DiscardOld, want DiscardNew")
+	standard.Discard = jetstream.DiscardNew
+	memory := standard
+	memory.Storage = jetstream.MemoryStorage
+	recreate(memory)
+	fails("stream caliper-standard: storage is Memory, want File")
+	queue := standard
+	queue.Retention = jetstream.WorkQueuePolicy
+	recreate(queue)
+	fails("stream caliper-standard: retention is WorkQueue, want Limits")
+	recreate(standard)
+	s = h.serve()
+	if log := s.stderr.String(); !strings.Contains(log, "stream caliper-standard: maximum age is 1h0m0s") {
+		t.Error("the start did not tell of a difference that breaks nothing")
+	}
+	s.stored(eventID("verify", "again"))
+	if r := h.run("topics", "apply", "--yes"); r.code == 0 || !strings.Contains(r.stderr, "verify") {
+		t.Errorf("topics apply of streams that are only verified: exit %d, %s", r.code, r.stderr)
+	}
+}
+
+func streamNames(t *testing.T, js jetstream.JetStream) []string {
+	t.Helper()
+	var names []string
+	lister := js.StreamNames(context.Background())
+	for name := range lister.Name() {
+		names = append(names, name)
+	}
+	if err := lister.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
 }

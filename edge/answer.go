@@ -220,21 +220,25 @@ func appendSuccess(b []byte, n tally, r *pipeline.Receipt, kept []pipeline.Part,
 
 // appendParts appends a member for each topic: the messages that hold the parts.
 func appendParts(b []byte, parts []pipeline.Part) []byte {
-	last := ""
-	for i, part := range parts {
-		switch {
-		case i == 0:
+	last, addressed := "", false
+	for _, part := range parts {
+		if part.Topic != last {
+			if last != "" {
+				b = append(b, `",`...)
+			}
 			b = appendTopic(b, part.Topic)
-		case part.Topic != last:
-			b = append(b, `",`...)
-			b = appendTopic(b, part.Topic)
-		default:
+			last, addressed = part.Topic, false
+		}
+		if part.Sequence == 0 {
+			continue // spooled: it gets its address when it is forwarded
+		}
+		if addressed {
 			b = append(b, ',')
 		}
-		last = part.Topic
 		b = append(b, part.Topic...)
 		b = append(b, ':')
 		b = strconv.AppendUint(b, part.Sequence, 10)
+		addressed = true
 	}
 	if last != "" {
 		b = append(b, '"')

@@ -46,7 +46,8 @@ type Message struct {
 
 // Ack tells where a Message was stored.
 type Ack struct {
-	// Sequence is the sequence number of the message in the topic's stream.
+	// Sequence is the sequence number of the message in the topic's stream, 0
+	// where it has none yet: at LevelSpooled.
 	Sequence uint64
 	// Duplicate is true where the store already held a message of that ID.
 	Duplicate bool
@@ -60,12 +61,27 @@ type Level string
 
 // The levels. A 2xx at LevelFsync survives kill -9 and power loss of this
 // host; at LevelReplicated the loss of any one host; at LevelStored whatever
-// the external server's settings make of it.
+// the external server's settings make of it; at LevelSpooled kill -9 and power
+// loss of this host, from which it is forwarded to the external server.
 const (
 	LevelFsync      Level = "fsync"
 	LevelReplicated Level = "replicated"
 	LevelStored     Level = "stored"
+	LevelSpooled    Level = "spooled"
 )
+
+// Weaker returns the weaker of two levels, which is what both survive. Nothing
+// is weaker than LevelStored, which promises nothing of its own; LevelSpooled is
+// lost with this host, where LevelReplicated is not. LevelFsync never meets the
+// others.
+func (l Level) Weaker(other Level) Level {
+	for _, level := range []Level{LevelStored, LevelSpooled, LevelFsync} {
+		if l == level || other == level {
+			return level
+		}
+	}
+	return l
+}
 
 // Errors of a Publisher.
 var (

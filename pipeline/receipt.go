@@ -48,7 +48,8 @@ type topicShare struct {
 type Part struct {
 	// Topic is the topic's name.
 	Topic string
-	// Sequence is the message's sequence number in the topic's stream.
+	// Sequence is the message's sequence number in the topic's stream, 0 where it
+	// has none yet.
 	Sequence uint64
 	// Level is what the acknowledgement survives.
 	Level Level
@@ -68,10 +69,8 @@ func (r *Receipt) Parts() []Part { return r.parts }
 // survives.
 func (r *Receipt) Level() Level {
 	level := r.parts[0].Level
-	for _, p := range r.parts {
-		if p.Level == LevelStored {
-			level = LevelStored
-		}
+	for _, p := range r.parts[1:] {
+		level = level.Weaker(p.Level)
 	}
 	return level
 }

@@ -152,29 +152,40 @@ func clientURL(listen string, secure bool) string {
 // nothing is running or the server opens no port. After a loss the connection
 // is dialled for ever.
 func Connect(ctx context.Context, target string) (*nats.Conn, jetstream.JetStream, error) {
-	var user []nats.Option
-	address, hint := target, "check the URL and that the server is running"
-	if !strings.Contains(target, "://") {
-		a, err := readAccess(target)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, fmt.Errorf("stream: no server has been started on data folder %s: run `caliper-edge serve` with it first, or name an external server: %w", target, err)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if a.URL == "" {
-			return nil, nil, fmt.Errorf("stream: the server on data folder %s opens no port: start it with CALIPER_NATS_LISTEN=127.0.0.1:4222", target)
-		}
-		address, hint = a.URL, fmt.Sprintf("start `caliper-edge serve` on data folder %s", target)
-		user = []nats.Option{nats.UserInfo(a.User, a.Password)}
-		if a.Certificate != "" {
-			user = append(user, nats.Secure(pinned(a.Certificate)))
-		}
+	if strings.Contains(target, "://") {
+		return ConnectServer(ctx, Server{URL: target})
 	}
-	// A command tells of its own errors.
-	l, err := dial(ctx, address, slog.New(slog.DiscardHandler), user...)
+	a, err := readAccess(target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("stream: no server has been started on data folder %s: run `caliper-edge serve` with it first, or name an external server: %w", target, err)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("stream: no connection to %s, %s: %w", redact(address), hint, err)
+		return nil, nil, err
+	}
+	if a.URL == "" {
+		return nil, nil, fmt.Errorf("stream: the server on data folder %s opens no port: start it with CALIPER_NATS_LISTEN=127.0.0.1:4222", target)
+	}
+	user := []nats.Option{nats.UserInfo(a.User, a.Password)}
+	if a.Certificate != "" {
+		user = append(user, nats.Secure(pinned(a.Certificate)))
+	}
+	return connect(ctx, a.URL, fmt.Sprintf("start `caliper-edge serve` on data folder %s", target), user)
+}
+
+// ConnectServer is Connect for an external server.
+func ConnectServer(ctx context.Context, s Server) (*nats.Conn, jetstream.JetStream, error) {
+	opts, err := s.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	return connect(ctx, s.URL, "check the URL and that the server is running", opts)
+}
+
+func connect(ctx context.Context, address, hint string, opts []nats.Option) (*nats.Conn, jetstream.JetStream, error) {
+	// A command tells of its own errors.
+	l, err := dial(ctx, address, slog.New(slog.DiscardHandler), nil, opts...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("stream: no connection to %s, %s: %w", redact(address), hint, plainDialError(err))
 	}
 	return l.nc, l.js, nil
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -23,8 +24,8 @@ import (
 )
 
 const (
-	// maxStoreBytes is no limit: the sum of the streams' byte limits is, and
-	// those can be changed on a running server.
+	// maxStoreBytes is no limit: where the streams have byte limits, their sum is,
+	// and those can be changed on a running server.
 	maxStoreBytes = 1 << 60
 	// startTimeout bounds what is left of a start after the store is recovered.
 	startTimeout = 10 * time.Second
@@ -50,6 +51,9 @@ type EmbeddedConfig struct {
 	// A store keeps to what it began with. OldKey is the key before, where the
 	// key has changed: what is under it is put under Key.
 	Key, OldKey string
+	// MaxBytes is the most that all streams together may hold. Zero means that
+	// they have limits of their own alone.
+	MaxBytes int64
 	// Layout says which streams there must be. Replicas is ignored.
 	Layout Layout
 	// Logger takes the server's warnings and errors. Nil means slog.Default().
@@ -63,8 +67,7 @@ type embedded struct {
 	lock   *os.File
 	own    localAccess
 	auth   *authenticator
-	follow func()                 // stops following the readers' file
-	names  map[string]*blockNames // by stream
+	follow func() // stops following the readers' file
 
 	mu     sync.Mutex // guards what follows
 	srv    *server.Server
@@ -98,11 +101,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stream: lock data folder %s: %w", cfg.Dir, err)
 	}
-	e := &embedded{cfg: cfg, lock: lock, listen: cfg.Listen, p: newPublisher(cfg.Layout), follow: func() {}, names: map[string]*blockNames{}}
-	for _, t := range cfg.Layout.Topics {
-		stream := cfg.Layout.Stream(t.Name)
-		e.names[stream] = newBlockNames(cfg.Dir, stream)
-	}
+	e := &embedded{cfg: cfg, lock: lock, listen: cfg.Listen, p: newPublisher(cfg.Layout), follow: func() {}}
 	e.p.store = e
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.close())
@@ -127,12 +126,11 @@ func (e *embedded) start(ctx context.Context) error {
 	if err = e.open(); err != nil {
 		return err
 	}
-	if e.p.diffs, err = Ensure(ctx, e.p.JetStream(), e.cfg.Layout); err != nil {
+	ds, err := Ensure(ctx, e.p.JetStream(), e.cfg.Layout)
+	if err != nil {
 		return err
 	}
-	if err = syncFolders(e.cfg.Dir); err != nil {
-		return err
-	}
+	e.p.diffs.Store(&ds)
 	if e.follow, err = followReaders(e.cfg.Dir, e.auth.set, e.cfg.Logger); err != nil {
 		return err
 	}
@@ -183,9 +181,6 @@ func (e *embedded) open() error {
 		e.listen = net.JoinHostPort(host, strconv.Itoa(a.Port))
 	}
 	e.mu.Unlock()
-	for _, b := range e.names {
-		b.forget()
-	}
 	e.p.link.Store(l)
 	return nil
 }
@@ -197,7 +192,7 @@ func (e *embedded) options() (*server.Options, error) {
 		JetStream:                  true,
 		StoreDir:                   e.cfg.Dir,
 		SyncAlways:                 true,
-		JetStreamMaxStore:          maxStoreBytes,
+		JetStreamMaxStore:          cmp.Or(e.cfg.MaxBytes, maxStoreBytes),
 		JetStreamKey:               e.cfg.Key,
 		JetStreamCipher:            server.AES, // has instructions of its own on both architectures
 		MaxPayload:                 pipeline.MaxMessageBytes,
@@ -231,7 +226,7 @@ func (e *embedded) connect(srv *server.Server, log *serverLog) (*link, error) {
 	if !srv.ReadyForConnections(startTimeout) {
 		return nil, fmt.Errorf("stream: embedded server is not ready after %v", startTimeout)
 	}
-	l, err := dial(context.Background(), "", e.cfg.Logger, nats.InProcessServer(guardedServer{srv}), nats.UserInfo(ownUser, e.own.Password))
+	l, err := dial(context.Background(), "", e.cfg.Logger, nil, nats.InProcessServer(guardedServer{srv}), nats.UserInfo(ownUser, e.own.Password))
 	if err != nil {
 		return nil, fmt.Errorf("stream: connect to the embedded server: %w", err)
 	}
@@ -313,9 +308,6 @@ func (e *embedded) close() error {
 
 // level: the server syncs each message before it acknowledges it.
 func (e *embedded) level(int) pipeline.Level { return pipeline.LevelFsync }
-
-// settle: the server syncs the message, but not the name of the file it is in.
-func (e *embedded) settle(stream string) error { return e.names[stream].sync() }
 
 func (e *embedded) addr() string {
 	e.mu.Lock()

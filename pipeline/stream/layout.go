@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"caliperedge/pipeline"
 )
 
 // duplicateWindow is how long a stream remembers a Nats-Msg-Id (contract
@@ -46,6 +49,10 @@ type Layout struct {
 	// KeymapBytes is the most that the bucket of the key map may hold. Zero
 	// means no limit.
 	KeymapBytes int64
+
+	// spool makes streams that keep everything until it is taken out. Their age
+	// and byte limits are none.
+	spool bool
 }
 
 // Stream returns the name of the stream that holds topic.
@@ -75,6 +82,9 @@ func (l Layout) Check() error {
 			errs = append(errs, fmt.Errorf("stream: topic %q occurs twice", t.Name))
 		}
 		seen[t.Name] = true
+		if l.spool {
+			continue
+		}
 		if t.MaxAge <= 0 {
 			errs = append(errs, fmt.Errorf("stream: topic %q: maximum age %v, want more than 0", t.Name, t.MaxAge))
 		}
@@ -119,6 +129,9 @@ func (l Layout) config(t Topic) jetstream.StreamConfig {
 	if t.DiscardOld {
 		c.Discard = jetstream.DiscardOld
 	}
+	if l.spool {
+		c.Description, c.MaxAge, c.MaxBytes, c.Duplicates, c.AllowDirect = "Caliper spool "+t.Name, 0, -1, duplicateWindow, true
+	}
 	return c
 }
 
@@ -130,6 +143,9 @@ type Difference struct {
 	Field string
 	// Have and Want are readable values.
 	Have, Want string
+
+	// grave is true where the stream cannot keep what its topic promises.
+	grave bool
 }
 
 // String is one line such as `stream caliper-standard: byte limit is 10, want 20`.
@@ -143,29 +159,57 @@ type aspect struct {
 	field string
 	show  func(c *jetstream.StreamConfig) string
 	set   func(have, want *jetstream.StreamConfig)
+	// breaks tells of a difference whether the stream cannot keep what its topic
+	// promises: that what is acknowledged is stored, and is there until its age has
+	// passed. Nil means that no difference does.
+	breaks func(have, want *jetstream.StreamConfig) bool
 }
 
 func aspects() []aspect {
 	type config = jetstream.StreamConfig
+	always := func(_, _ *config) bool { return true }
 	return []aspect{
-		{"subjects", func(c *config) string { return strings.Join(c.Subjects, " ") }, func(h, w *config) { h.Subjects = w.Subjects }},
-		{"storage", func(c *config) string { return c.Storage.String() }, func(h, w *config) { h.Storage = w.Storage }},
-		{"retention", func(c *config) string { return c.Retention.String() }, func(h, w *config) { h.Retention = w.Retention }},
-		{"discard", func(c *config) string { return c.Discard.String() }, func(h, w *config) { h.Discard = w.Discard }},
-		{"maximum age", func(c *config) string { return c.MaxAge.String() }, func(h, w *config) { h.MaxAge = w.MaxAge }},
-		{"byte limit", func(c *config) string { return fmt.Sprint(c.MaxBytes) }, func(h, w *config) { h.MaxBytes = w.MaxBytes }},
-		{"message limit", func(c *config) string { return fmt.Sprint(c.MaxMsgs) }, func(h, w *config) { h.MaxMsgs = w.MaxMsgs }},
+		{"subjects", func(c *config) string { return strings.Join(c.Subjects, " ") }, func(h, w *config) { h.Subjects = w.Subjects },
+			func(h, w *config) bool { return !binds(h.Subjects, w.Subjects[0]) }},
+		{"storage", func(c *config) string { return c.Storage.String() }, func(h, w *config) { h.Storage = w.Storage }, always},
+		{"retention", func(c *config) string { return c.Retention.String() }, func(h, w *config) { h.Retention = w.Retention }, always},
+		{"discard", func(c *config) string { return c.Discard.String() }, func(h, w *config) { h.Discard = w.Discard },
+			func(_, w *config) bool { return w.Discard == jetstream.DiscardNew }},
+		{"maximum age", func(c *config) string { return c.MaxAge.String() }, func(h, w *config) { h.MaxAge = w.MaxAge }, nil},
+		{"byte limit", func(c *config) string { return fmt.Sprint(c.MaxBytes) }, func(h, w *config) { h.MaxBytes = w.MaxBytes }, nil},
+		{"message limit", func(c *config) string { return fmt.Sprint(c.MaxMsgs) }, func(h, w *config) { h.MaxMsgs = w.MaxMsgs }, nil},
+		// This limit drops the oldest whatever discard says.
 		{"message limit per subject", func(c *config) string { return fmt.Sprint(c.MaxMsgsPerSubject) },
-			func(h, w *config) { h.MaxMsgsPerSubject = w.MaxMsgsPerSubject }},
-		{"message size limit", func(c *config) string { return fmt.Sprint(c.MaxMsgSize) }, func(h, w *config) { h.MaxMsgSize = w.MaxMsgSize }},
-		{"duplicate window", func(c *config) string { return c.Duplicates.String() }, func(h, w *config) { h.Duplicates = w.Duplicates }},
-		{"replicas", func(c *config) string { return fmt.Sprint(c.Replicas) }, func(h, w *config) { h.Replicas = w.Replicas }},
+			func(h, w *config) { h.MaxMsgsPerSubject = w.MaxMsgsPerSubject },
+			func(h, _ *config) bool { return h.MaxMsgsPerSubject > 0 && !h.DiscardNewPerSubject }},
+		{"message size limit", func(c *config) string { return fmt.Sprint(c.MaxMsgSize) }, func(h, w *config) { h.MaxMsgSize = w.MaxMsgSize },
+			func(h, _ *config) bool { return h.MaxMsgSize > 0 && h.MaxMsgSize < pipeline.MaxMessageBytes }},
+		{"duplicate window", func(c *config) string { return c.Duplicates.String() }, func(h, w *config) { h.Duplicates = w.Duplicates }, nil},
+		{"replicas", func(c *config) string { return fmt.Sprint(c.Replicas) }, func(h, w *config) { h.Replicas = w.Replicas }, nil},
 		// These three would turn an acknowledgement into a promise that nobody keeps.
-		{"no acknowledgements", func(c *config) string { return fmt.Sprint(c.NoAck) }, func(h, w *config) { h.NoAck = w.NoAck }},
+		{"no acknowledgements", func(c *config) string { return fmt.Sprint(c.NoAck) }, func(h, w *config) { h.NoAck = w.NoAck }, always},
 		{"asynchronous persistence", func(c *config) string { return fmt.Sprint(c.PersistMode == jetstream.AsyncPersistMode) },
-			func(h, w *config) { h.PersistMode = w.PersistMode }},
-		{"sealed", func(c *config) string { return fmt.Sprint(c.Sealed) }, func(h, w *config) { h.Sealed = w.Sealed }},
+			func(h, w *config) { h.PersistMode = w.PersistMode }, always},
+		{"sealed", func(c *config) string { return fmt.Sprint(c.Sealed) }, func(h, w *config) { h.Sealed = w.Sealed }, always},
 	}
+}
+
+// binds tells whether a stream with those subjects takes what is published on
+// subject, which has no wildcard.
+func binds(subjects []string, subject string) bool {
+	tokens := strings.Split(subject, ".")
+	return slices.ContainsFunc(subjects, func(s string) bool {
+		filter := strings.Split(s, ".")
+		for i, f := range filter {
+			if f == ">" {
+				return i < len(tokens)
+			}
+			if i >= len(tokens) || f != "*" && f != tokens[i] {
+				return false
+			}
+		}
+		return len(filter) == len(tokens)
+	})
 }
 
 // differences compares have, as the server reports it, with want.
@@ -173,10 +217,37 @@ func differences(have, want jetstream.StreamConfig) []Difference {
 	var ds []Difference
 	for _, a := range aspects() {
 		if h, w := a.show(&have), a.show(&want); h != w {
-			ds = append(ds, Difference{Stream: want.Name, Field: a.field, Have: h, Want: w})
+			ds = append(ds, Difference{Stream: want.Name, Field: a.field, Have: h, Want: w, grave: a.breaks != nil && a.breaks(&have, &want)})
 		}
 	}
 	return ds
+}
+
+// Verify looks at the streams of layout and changes nothing. A stream that is
+// missing, or that cannot keep what its topic promises, is an error; it returns
+// in what else they differ.
+func Verify(ctx context.Context, js jetstream.JetStream, layout Layout) ([]Difference, error) {
+	var ds []Difference
+	var errs []error
+	for _, t := range layout.Topics {
+		want := layout.config(t)
+		have, err := streamConfig(ctx, js, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			errs = append(errs, &permanentError{fmt.Errorf("stream: stream %s is missing, and streams are only verified: create it on %s", want.Name, strings.Join(want.Subjects, " and "))})
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("stream: look at stream %s: %w", want.Name, err)
+		}
+		for _, d := range differences(have, want) {
+			if d.grave {
+				errs = append(errs, &permanentError{errors.New(d.String())})
+			} else {
+				ds = append(ds, d)
+			}
+		}
+	}
+	return ds, errors.Join(errs...)
 }
 
 // Ensure creates the streams of layout that are missing and leaves existing

@@ -177,3 +177,14 @@ func TestApplyChangesLimitsOfARunningServer(t *testing.T) {
 		t.Errorf("after a smaller limit: %+v, %v, want 2 messages", list, err)
 	}
 }
+
+func TestBinds(t *testing.T) {
+	for subjects, want := range map[string]bool{
+		"caliper.standard": true, "caliper.*": true, "caliper.>": true, ">": true, "*.standard": true, "other caliper.standard": true,
+		"": false, "caliper": false, "caliper.standard.>": false, "caliper.other": false, "*": false, "caliper.standard.x": false, "*.*.*": false,
+	} {
+		if got := binds(strings.Fields(subjects), "caliper.standard"); got != want {
+			t.Errorf("%q takes caliper.standard: %v, want %v", subjects, got, want)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -46,6 +47,8 @@ const (
 var (
 	errNotOpen      = errors.New("stream: store is not open at the moment")
 	errNotConnected = errors.New("stream: no connection to the NATS server at the moment")
+	errLost         = errors.New("connection to the NATS server lost before it answered")
+	errUnsettled    = errors.New("stream: the streams of the NATS server have not been looked at yet")
 	errClosed       = errors.New("stream: publisher is closed")
 )
 
@@ -55,7 +58,10 @@ type Publisher struct {
 	layout Layout
 	routes map[string]*route
 	store  store
-	diffs  []Difference
+	diffs  atomic.Pointer[[]Difference]
+	// unsettled is true while the streams of an external server that was away at
+	// the start have not been seen to be in order.
+	unsettled atomic.Bool
 	// link is nil while the embedded store is shut or being opened again. A
 	// Publish that loaded a link keeps it to its end: it fails when that link
 	// is closed under it, and can never reach a store opened later.
@@ -72,9 +78,36 @@ type route struct {
 type link struct {
 	nc *nats.Conn
 	js jetstream.JetStream
+	// since is when it was made.
+	since time.Time
 	// down is true from the loss of the connection until it stands again. Asking
 	// nc would block as long as an attempt to connect does.
 	down atomic.Bool
+	// standing ends with the connection that stands now.
+	standing atomic.Pointer[standing]
+}
+
+// standing is the time from one connect to the loss of that connection.
+type standing struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+// up and lost note that the connection came to stand, and that it was lost.
+func (l *link) up() {
+	s := new(standing)
+	s.ctx, s.end = context.WithCancel(context.Background())
+	if before := l.standing.Swap(s); before != nil {
+		before.end()
+	}
+	l.down.Store(false)
+}
+
+func (l *link) lost() {
+	l.down.Store(true)
+	if s := l.standing.Load(); s != nil {
+		s.end()
+	}
 }
 
 // store is what differs between the embedded and an external server.
@@ -83,9 +116,6 @@ type store interface {
 	probe(ctx context.Context) error
 	// level is what an acknowledgement survives, given the stream's replicas.
 	level(replicas int) pipeline.Level
-	// settle returns when a message that the server has acknowledged to a stream
-	// survives what the level says.
-	settle(stream string) error
 	// addr is the address on which readers connect, or empty.
 	addr() string
 	close() error
@@ -109,21 +139,29 @@ func (p *Publisher) Publish(ctx context.Context, m *pipeline.Message) (pipeline.
 	if r == nil {
 		return pipeline.Ack{}, fmt.Errorf("%w: there is no topic %q", pipeline.ErrRefused, m.Topic)
 	}
+	return p.publish(ctx, r, header(m), m.Body)
+}
+
+func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, body []byte) (pipeline.Ack, error) {
 	l, err := p.open()
 	if err != nil {
 		return pipeline.Ack{}, err
 	}
-	msg := nats.Msg{Subject: r.subject, Header: header(m), Data: m.Body}
+	// The answer to a request is lost with the connection it was sent on.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.standing.Load().ctx, func() { cancel(errLost) })()
+	msg := nats.Msg{Subject: r.subject, Header: header, Data: body}
 	// Repeating is for the caller, who knows the deadline of the request.
 	ack, err := l.js.PublishMsg(ctx, &msg, jetstream.WithRetryAttempts(0))
+	if err != nil && context.Cause(ctx) == errLost {
+		err = errLost
+	}
 	if err != nil {
 		return pipeline.Ack{}, publishError(r.stream, err)
 	}
 	if ack.Stream != r.stream {
 		return pipeline.Ack{}, fmt.Errorf("stream: message for %s was stored by stream %s, which binds the same subject", r.stream, ack.Stream)
-	}
-	if err := p.store.settle(r.stream); err != nil {
-		return pipeline.Ack{}, err
 	}
 	return pipeline.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate, Level: p.store.level(int(r.replicas.Load()))}, nil
 }
@@ -135,6 +173,8 @@ func (p *Publisher) open() (*link, error) {
 		return nil, errNotOpen
 	case l.down.Load():
 		return nil, errNotConnected
+	case p.unsettled.Load():
+		return nil, errUnsettled
 	default:
 		return l, nil
 	}
@@ -190,7 +230,7 @@ func publishError(stream string, err error) error {
 // server down and opens the store again, because a stream that met an I/O error
 // stays frozen until then; a Publish under way fails with an unknown outcome. An
 // external server is asked whether every topic's stream is there and has a
-// leader. When ctx ends first, reopening goes on and the next Probe waits for
+// leader; where it does not answer, the connection is made anew. When ctx ends first, reopening goes on and the next Probe waits for
 // the same attempt.
 func (p *Publisher) Probe(ctx context.Context) error { return p.store.probe(ctx) }
 
@@ -201,6 +241,10 @@ func (p *Publisher) Status(ctx context.Context) ([]TopicStatus, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.status(ctx, l)
+}
+
+func (p *Publisher) status(ctx context.Context, l *link) ([]TopicStatus, error) {
 	list, err := List(ctx, l.js, p.layout)
 	if err != nil {
 		return nil, err
@@ -231,6 +275,24 @@ func (p *Publisher) check(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// answers returns an error unless the stream of topic is there and has a leader.
+func (p *Publisher) answers(ctx context.Context, topic string) error {
+	l, err := p.open()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	s, err := l.js.Stream(ctx, p.routes[topic].stream)
+	if err != nil {
+		return fmt.Errorf("stream: ask for stream %s: %w", p.routes[topic].stream, err)
+	}
+	if c := s.CachedInfo().Cluster; c != nil && c.Leader == "" {
+		return fmt.Errorf("stream: stream %s has no leader", p.routes[topic].stream)
+	}
+	return nil
+}
+
 // Level is what the acknowledgement of a message to topic survives. An unknown
 // topic has none.
 func (p *Publisher) Level(topic string) pipeline.Level {
@@ -256,8 +318,14 @@ func (p *Publisher) MaxMessageBytes() int {
 }
 
 // Differences are those that existing streams had to the layout when the
-// publisher was opened. None of them has been changed.
-func (p *Publisher) Differences() []Difference { return p.diffs }
+// publisher was opened, or its server was first reached. None of them has been
+// changed.
+func (p *Publisher) Differences() []Difference {
+	if ds := p.diffs.Load(); ds != nil {
+		return *ds
+	}
+	return nil
+}
 
 // Addr is the address on which the embedded server listens, with the real port,
 // or empty.

@@ -124,7 +124,7 @@ func TestRemoteOutOfReach(t *testing.T) {
 	}
 	address := l.Addr().String()
 	_ = l.Close()
-	_, err = OpenRemote(deadline(t), RemoteConfig{URL: "nats://joe:hush@" + address, Layout: testLayout(), Logger: quiet()})
+	_, err = OpenRemote(deadline(t), RemoteConfig{Server: Server{URL: "nats://joe:hush@" + address}, Layout: testLayout(), Logger: quiet()})
 	if err == nil || !strings.Contains(err.Error(), address) || strings.Contains(err.Error(), "hush") {
 		t.Errorf("OpenRemote: %v, want an error with the address and without the password", err)
 	}
@@ -177,7 +177,7 @@ func TestServerThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, err := OpenRemote(deadline(t), RemoteConfig{Layout: testLayout(), Logger: quiet(),
-		URL: "nats://" + access.User + ":" + access.Password + "@" + proxy.address()})
+		Server: Server{URL: "nats://" + access.User + ":" + access.Password + "@" + proxy.address()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,12 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,62 +17,208 @@ import (
 )
 
 const (
-	// writeTimeout bounds one write to the server, and with it how much longer
-	// than its context a Publish can take while the server does not read.
-	writeTimeout = time.Second
-	// dialTimeout bounds connecting, and probeTimeout a probe of an external server.
-	dialTimeout  = 5 * time.Second
+	// probeTimeout bounds a probe of an external server.
 	probeTimeout = 2 * time.Second
-	// pingInterval finds a peer that went away without a word in about 20 s.
-	pingInterval = 10 * time.Second
+	// settleTimeout bounds looking at all streams, or creating them, once.
+	settleTimeout = 20 * time.Second
+	// refreshEvery is how often the streams are looked at while all is well, so
+	// that the level follows when an operator changes their replicas.
+	refreshEvery = 30 * time.Second
+	// settleAgain is the pause between attempts to have the streams in order.
+	settleAgain = time.Second
 )
 
-// RemoteConfig is how to reach an external server.
+// RemoteConfig is how to reach and use an external server.
 type RemoteConfig struct {
-	// URL is the server's, such as nats://user:password@host:4222.
-	URL string
+	// Server is the server or cluster.
+	Server Server
 	// Layout says which streams there must be.
 	Layout Layout
+	// VerifyOnly never creates a stream: one that is missing, or that cannot take
+	// what its topic promises, is an error.
+	VerifyOnly bool
+	// MayBeAway lets OpenRemote succeed while the server does not answer. Until it
+	// does and its streams are in order, every Publish fails at once.
+	MayBeAway bool
 	// Logger takes losses of the connection. Nil means slog.Default().
 	Logger *slog.Logger
 }
 
 // OpenRemote connects to an external server and creates the streams that are
-// missing. It fails when the server cannot be reached before ctx is done;
-// afterwards a lost connection is dialled for ever.
+// missing, or verifies them. Unless it may be away it fails when the server
+// cannot be reached before ctx is done; afterwards a lost connection is dialled
+// for ever. A file that is missing, streams that are not what they must be, and
+// a server that refuses the credential are errors in any case.
 func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 	if err := cfg.Layout.Check(); err != nil {
 		return nil, err
 	}
-	lg := cfg.Logger
-	if lg == nil {
-		lg = slog.Default()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
-	l, err := dial(ctx, cfg.URL, lg)
+	opts, err := cfg.Server.options()
 	if err != nil {
-		return nil, fmt.Errorf("stream: NATS server %s cannot be reached: %w", redact(cfg.URL), err)
-	}
-	p := newPublisher(cfg.Layout)
-	p.store = &remote{p: p}
-	p.link.Store(l)
-	if p.diffs, err = Ensure(ctx, l.js, cfg.Layout); err == nil {
-		_, err = p.Status(ctx) // reads the replicas
-	}
-	if err != nil {
-		l.nc.Close()
 		return nil, err
 	}
+	p := newPublisher(cfg.Layout)
+	r := &remote{p: p, cfg: cfg, changed: make(chan struct{}, 1), ended: make(chan struct{})}
+	p.store = r
+	l, err := dial(ctx, cfg.Server.URL, cfg.Logger, r.wake, opts...)
+	if err != nil && cfg.MayBeAway && isAway(err) {
+		cfg.Logger.Warn("NATS server cannot be reached; starting without it", "url", redact(cfg.Server.URL), "error", err)
+		l, err = dialLater(cfg.Server.URL, cfg.Logger, r.wake, opts...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream: NATS server %s cannot be reached: %w", redact(cfg.Server.URL), plainDialError(err))
+	}
+	p.link.Store(l)
+	p.unsettled.Store(true)
+	if !l.down.Load() {
+		err = r.settle(ctx)
+		if err != nil && cfg.MayBeAway && isAway(err) {
+			cfg.Logger.Warn("the streams cannot be looked at; starting without them", "error", err)
+			err = nil
+		}
+		if err != nil {
+			l.nc.Close()
+			return nil, err
+		}
+	}
+	ctx, r.quit = context.WithCancel(context.Background())
+	go r.follow(ctx)
 	return p, nil
 }
 
-// remote is an external server.
-type remote struct{ p *Publisher }
+// isAway tells whether err may be over by itself, in contrast to what somebody
+// has to mend.
+func isAway(err error) bool {
+	var (
+		permanent   *permanentError
+		api         *jetstream.APIError
+		malformed   *url.Error
+		certificate *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &permanent), errors.As(err, &malformed), errors.As(err, &certificate):
+		return false
+	case errors.As(err, &api):
+		return api.Code == 503 // as long as a cluster has no leader
+	}
+	for _, refused := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
+		nats.ErrNkeysNotSupported, nats.ErrSecureConnWanted, nats.ErrSecureConnRequired} {
+		if errors.Is(err, refused) {
+			return false
+		}
+	}
+	return true
+}
 
+// permanentError is over only when somebody mends something.
+type permanentError struct{ error }
+
+func (e *permanentError) Unwrap() error { return e.error }
+
+// remote is an external server.
+type remote struct {
+	p       *Publisher
+	cfg     RemoteConfig
+	changed chan struct{} // a connection came to stand
+	quit    context.CancelFunc
+	ended   chan struct{} // closed when follow has returned
+	forced  atomic.Int64  // when a connection was last given up, in nanoseconds
+}
+
+func (r *remote) wake() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// settle has the streams in order and reads their replicas.
+func (r *remote) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	l := r.p.link.Load()
+	if l == nil {
+		return errClosed
+	}
+	var ds []Difference
+	var err error
+	if r.cfg.VerifyOnly {
+		ds, err = Verify(ctx, l.js, r.cfg.Layout)
+	} else {
+		ds, err = Ensure(ctx, l.js, r.cfg.Layout)
+	}
+	if err != nil {
+		return err
+	}
+	if room := r.p.MaxMessageBytes(); room <= pipeline.MaxRecordBytes {
+		return &permanentError{fmt.Errorf("stream: the server takes messages of %d bytes besides headers, and a record may have %d: raise its max_payload to 1MB", room, pipeline.MaxRecordBytes)}
+	}
+	if _, err := r.p.status(ctx, l); err != nil {
+		return err
+	}
+	r.p.diffs.Store(&ds)
+	r.p.unsettled.Store(false)
+	return nil
+}
+
+// follow has the streams in order where that was not possible at the start, and
+// keeps what is known of them fresh.
+func (r *remote) follow(ctx context.Context) {
+	defer close(r.ended)
+	for ctx.Err() == nil {
+		pause := refreshEvery
+		switch l := r.p.link.Load(); {
+		case l == nil || l.down.Load(): // wake tells
+		case r.p.unsettled.Load():
+			if err := r.settle(ctx); err != nil {
+				r.cfg.Logger.Error("the streams are not in order", "error", err)
+				pause = settleAgain
+				break
+			}
+			r.cfg.Logger.Info("the streams are in order")
+			if ds := r.p.Differences(); len(ds) > 0 {
+				r.cfg.Logger.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(ds))
+			}
+		default:
+			limited, cancel := context.WithTimeout(ctx, probeTimeout)
+			_, _ = r.p.Status(limited) // who publishes finds out what is wrong
+			cancel()
+		}
+		select {
+		case <-ctx.Done():
+		case <-r.changed:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// probe asks every topic's stream. A connection on which nobody answers is given
+// up, so that the next one is to another server of the cluster, if there is one.
 func (r *remote) probe(ctx context.Context) error {
 	// The answer to a request is lost with the connection it was sent on.
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return r.p.check(ctx)
+	err := r.p.check(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		r.giveUp()
+	}
+	return err
+}
+
+// giveUp has the connection dialled anew, at most once in dialTimeout: the dial
+// takes its time as well.
+func (r *remote) giveUp() {
+	now, last := time.Now().UnixNano(), r.forced.Load()
+	l := r.p.link.Load()
+	if l == nil || l.down.Load() || now-last < int64(dialTimeout) || !r.forced.CompareAndSwap(last, now) {
+		return
+	}
+	r.cfg.Logger.Warn("the NATS server does not answer; connecting anew", "url", l.nc.ConnectedUrlRedacted())
+	l.lost()
+	_ = l.nc.ForceReconnect() // an error says that it is closed
 }
 
 // level follows contract section 3: three copies survive the loss of one host.
@@ -82,94 +229,13 @@ func (r *remote) level(replicas int) pipeline.Level {
 	return pipeline.LevelStored
 }
 
-// settle: what the server does before it acknowledges is all there is.
-func (r *remote) settle(string) error { return nil }
-
 func (r *remote) addr() string { return "" }
 
 func (r *remote) close() error {
 	if l := r.p.link.Swap(nil); l != nil {
+		r.quit()
 		l.nc.Close()
+		<-r.ended
 	}
 	return nil
-}
-
-// dial connects to address and makes a link of it. Nothing is kept while there
-// is no connection, so that nothing is sent behind the caller's back afterwards.
-// A lost connection is dialled for ever; ctx bounds the first dial only.
-func dial(ctx context.Context, address string, lg *slog.Logger, more ...nats.Option) (*link, error) {
-	timeout := dialTimeout
-	if d, ok := ctx.Deadline(); ok {
-		timeout = max(min(timeout, time.Until(d)), time.Millisecond)
-	}
-	l := &link{}
-	opts := append([]nats.Option{
-		nats.Name("caliper-edge"),
-		nats.Timeout(timeout),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectBufSize(-1),
-		nats.FlusherTimeout(writeTimeout),
-		nats.PingInterval(pingInterval),
-		nats.SetCustomDialer(guardedDialer{timeout: timeout}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			l.down.Store(true)
-			if err != nil { // closing is no loss
-				lg.Warn("connection to NATS lost", "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			l.down.Store(false)
-			lg.Info("connection to NATS stands again", "url", nc.ConnectedUrlRedacted())
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			lg.Warn("connection to NATS", "error", err)
-		}),
-	}, more...)
-	var err error
-	if l.nc, err = nats.Connect(address, opts...); err != nil {
-		return nil, err
-	}
-	if l.js, err = jetstream.New(l.nc); err != nil {
-		l.nc.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-// guardedDialer makes guarded connections.
-type guardedDialer struct{ timeout time.Duration }
-
-func (d guardedDialer) Dial(network, address string) (net.Conn, error) {
-	c, err := net.DialTimeout(network, address, d.timeout)
-	if err != nil {
-		return nil, err
-	}
-	return guardedConn{c}, nil
-}
-
-// guardedConn closes itself when a write fails or times out. The NATS client
-// would keep a connection on which a write timed out, and every publisher in
-// the queue for it would wait for a timeout of its own.
-type guardedConn struct{ net.Conn }
-
-func (c guardedConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	if err != nil {
-		_ = c.Conn.Close()
-	}
-	return n, err
-}
-
-// redact takes user and password out of a server address, also where it is no
-// proper URL.
-func redact(address string) string {
-	if u, err := url.Parse(address); err == nil && u.Host != "" {
-		u.User = nil
-		return u.String()
-	}
-	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		return address[i+1:]
-	}
-	return address
 }

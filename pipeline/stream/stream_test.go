@@ -136,7 +136,7 @@ func openRemote(t *testing.T) (dir string, srv, remote *Publisher) {
 	t.Helper()
 	dir = t.TempDir()
 	srv = openDir(t, dir)
-	remote, err := OpenRemote(deadline(t), RemoteConfig{URL: ownURL(t, dir), Layout: testLayout(), Logger: quiet()})
+	remote, err := OpenRemote(deadline(t), RemoteConfig{Server: Server{URL: ownURL(t, dir)}, Layout: testLayout(), Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,9 +155,12 @@ func writeRefusal(ctx *fasthttp.RequestCtx, r refused, detail []byte) {
 		}
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(seconds))
 	}
-	message := strings.NewReplacer(
-		" N ", " "+strconv.FormatInt(r.limit, 10)+" ",
-		" I ", " "+strconv.Itoa(r.index)+" ").Replace(row.message)
+	message := row.message
+	if r.limit != 0 {
+		message = strings.NewReplacer(
+			" N ", " "+strconv.FormatInt(r.limit, 10)+" ",
+			" I ", " "+strconv.Itoa(r.index)+" ").Replace(message)
+	}
 	b := append([]byte(nil), `{"error":"`...)
 	b = append(b, row.phrase...)
 	b = append(b, `","message":"`...)

@@ -45,6 +45,9 @@ func (e *Endpoint) admit(h *fasthttp.RequestHeader) (a admission) {
 			a = admission{refusal: unexpected}
 		}
 	}()
+	if string(h.Method()) == malformedMark {
+		return admission{refusal: malformedHTTP}
+	}
 	path := pathOf(h.RequestURI())
 	if !slices.ContainsFunc(e.cfg.Paths, func(p string) bool { return string(path) == p }) {
 		if string(path) == "/livez" && (h.IsGet() || h.IsHead()) {
@@ -113,7 +116,11 @@ func bearer(h *fasthttp.RequestHeader, bare bool) (token []byte, sent bool) {
 // header decides, the body is none of our business: it stays unread, and the
 // connection ends with the answer.
 func (e *Endpoint) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if e.admit(h).errand != takeEvents && h.ContentLength() != 0 && h.ContentLength() != noBody {
+	if !isStrict(h) {
+		h.SetMethod(malformedMark)
+		h.SetContentLength(0)
+		h.SetConnectionClose()
+	} else if e.admit(h).errand != takeEvents && h.ContentLength() != 0 && h.ContentLength() != noBody {
 		h.SetContentLength(0)
 		h.SetConnectionClose()
 	}

@@ -167,18 +167,20 @@ func (c *config) keepStoreBytes(bytes int64) error {
 	return nil
 }
 
-// replaceFile writes a file so that a reader and a crash see the old content or
-// the new.
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+// replaceFile gives the file at path a new content, readable by the owner only.
+// Also after a power loss it has the old content or the new: without the syncs
+// it can be empty, and the next start refuses it.
+func replaceFile(path string, content []byte) error {
+	temporary := path + ".new"
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	_, err = f.Write(content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))

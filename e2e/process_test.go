@@ -215,7 +215,15 @@ type server struct {
 // serve starts an endpoint and waits until it serves.
 func (h *home) serve(args ...string) *server {
 	h.t.Helper()
-	p := launch(h.t, h.command(append([]string{"serve", "--init"}, args...)...))
+	return h.serveAs(append([]string{suite.edge, "serve", "--init"}, args...))
+}
+
+// serveAs is serve by a command that runs the program, or another build of it.
+func (h *home) serveAs(command []string) *server {
+	h.t.Helper()
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Dir, cmd.Env = h.dir, slices.Clone(h.env)
+	p := launch(h.t, cmd)
 	s := &server{process: p, client: newClient(h.t)}
 	var at struct{ Msg, Listen, Admin string }
 	eventually(h.t, "the endpoint serves", func() bool {

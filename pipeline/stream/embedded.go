@@ -67,7 +67,8 @@ type embedded struct {
 	lock   *os.File
 	own    localAccess
 	auth   *authenticator
-	follow func() // stops following the readers' file
+	follow func()                 // stops following the readers' file
+	names  map[string]*blockNames // by stream
 
 	mu     sync.Mutex // guards what follows
 	srv    *server.Server
@@ -101,7 +102,11 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stream: lock data folder %s: %w", cfg.Dir, err)
 	}
-	e := &embedded{cfg: cfg, lock: lock, listen: cfg.Listen, p: newPublisher(cfg.Layout), follow: func() {}}
+	e := &embedded{cfg: cfg, lock: lock, listen: cfg.Listen, p: newPublisher(cfg.Layout), follow: func() {}, names: map[string]*blockNames{}}
+	for _, t := range cfg.Layout.Topics {
+		stream := cfg.Layout.Stream(t.Name)
+		e.names[stream] = newBlockNames(cfg.Dir, stream)
+	}
 	e.p.store = e
 	if err := e.start(ctx); err != nil {
 		return nil, errors.Join(err, e.close())
@@ -131,6 +136,9 @@ func (e *embedded) start(ctx context.Context) error {
 		return err
 	}
 	e.p.diffs.Store(&ds)
+	if err = syncFolders(e.cfg.Dir); err != nil {
+		return err
+	}
 	if e.follow, err = followReaders(e.cfg.Dir, e.auth.set, e.cfg.Logger); err != nil {
 		return err
 	}
@@ -181,6 +189,9 @@ func (e *embedded) open() error {
 		e.listen = net.JoinHostPort(host, strconv.Itoa(a.Port))
 	}
 	e.mu.Unlock()
+	for _, b := range e.names {
+		b.forget()
+	}
 	e.p.link.Store(l)
 	return nil
 }
@@ -308,6 +319,9 @@ func (e *embedded) close() error {
 
 // level: the server syncs each message before it acknowledges it.
 func (e *embedded) level(int) pipeline.Level { return pipeline.LevelFsync }
+
+// settle: the server syncs the message, but not the name of the file it is in.
+func (e *embedded) settle(stream string) error { return e.names[stream].sync() }
 
 func (e *embedded) addr() string {
 	e.mu.Lock()

@@ -48,7 +48,7 @@ var (
 	errNotOpen      = errors.New("stream: store is not open at the moment")
 	errNotConnected = errors.New("stream: no connection to the NATS server at the moment")
 	errLost         = errors.New("connection to the NATS server lost before it answered")
-	errUnsettled    = errors.New("stream: the streams of the NATS server have not been looked at yet")
+	errUnarranged   = errors.New("stream: the streams of the NATS server have not been looked at yet")
 	errClosed       = errors.New("stream: publisher is closed")
 )
 
@@ -59,9 +59,9 @@ type Publisher struct {
 	routes map[string]*route
 	store  store
 	diffs  atomic.Pointer[[]Difference]
-	// unsettled is true while the streams of an external server that was away at
+	// unarranged is true while the streams of an external server that was away at
 	// the start have not been seen to be in order.
-	unsettled atomic.Bool
+	unarranged atomic.Bool
 	// link is nil while the embedded store is shut or being opened again. A
 	// Publish that loaded a link keeps it to its end: it fails when that link
 	// is closed under it, and can never reach a store opened later.
@@ -116,6 +116,9 @@ type store interface {
 	probe(ctx context.Context) error
 	// level is what an acknowledgement survives, given the stream's replicas.
 	level(replicas int) pipeline.Level
+	// settle returns when a message that the server has acknowledged to a stream
+	// survives what the level says.
+	settle(stream string) error
 	// addr is the address on which readers connect, or empty.
 	addr() string
 	close() error
@@ -163,6 +166,9 @@ func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, b
 	if ack.Stream != r.stream {
 		return pipeline.Ack{}, fmt.Errorf("stream: message for %s was stored by stream %s, which binds the same subject", r.stream, ack.Stream)
 	}
+	if err := p.store.settle(r.stream); err != nil {
+		return pipeline.Ack{}, err
+	}
 	return pipeline.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate, Level: p.store.level(int(r.replicas.Load()))}, nil
 }
 
@@ -173,8 +179,8 @@ func (p *Publisher) open() (*link, error) {
 		return nil, errNotOpen
 	case l.down.Load():
 		return nil, errNotConnected
-	case p.unsettled.Load():
-		return nil, errUnsettled
+	case p.unarranged.Load():
+		return nil, errUnarranged
 	default:
 		return l, nil
 	}

@@ -19,13 +19,13 @@ import (
 const (
 	// probeTimeout bounds a probe of an external server.
 	probeTimeout = 2 * time.Second
-	// settleTimeout bounds looking at all streams, or creating them, once.
-	settleTimeout = 20 * time.Second
+	// arrangeTimeout bounds looking at all streams, or creating them, once.
+	arrangeTimeout = 20 * time.Second
 	// refreshEvery is how often the streams are looked at while all is well, so
 	// that the level follows when an operator changes their replicas.
 	refreshEvery = 30 * time.Second
-	// settleAgain is the pause between attempts to have the streams in order.
-	settleAgain = time.Second
+	// arrangeAgain is the pause between attempts to have the streams in order.
+	arrangeAgain = time.Second
 )
 
 // RemoteConfig is how to reach and use an external server.
@@ -72,9 +72,9 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 		return nil, fmt.Errorf("stream: NATS server %s cannot be reached: %w", redact(cfg.Server.URL), plainDialError(err))
 	}
 	p.link.Store(l)
-	p.unsettled.Store(true)
+	p.unarranged.Store(true)
 	if !l.down.Load() {
-		err = r.settle(ctx)
+		err = r.arrange(ctx)
 		if err != nil && cfg.MayBeAway && isAway(err) {
 			cfg.Logger.Warn("the streams cannot be looked at; starting without them", "error", err)
 			err = nil
@@ -135,9 +135,9 @@ func (r *remote) wake() {
 	}
 }
 
-// settle has the streams in order and reads their replicas.
-func (r *remote) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+// arrange has the streams in order and reads their replicas.
+func (r *remote) arrange(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, arrangeTimeout)
 	defer cancel()
 	l := r.p.link.Load()
 	if l == nil {
@@ -160,7 +160,7 @@ func (r *remote) settle(ctx context.Context) error {
 		return err
 	}
 	r.p.diffs.Store(&ds)
-	r.p.unsettled.Store(false)
+	r.p.unarranged.Store(false)
 	return nil
 }
 
@@ -172,10 +172,10 @@ func (r *remote) follow(ctx context.Context) {
 		pause := refreshEvery
 		switch l := r.p.link.Load(); {
 		case l == nil || l.down.Load(): // wake tells
-		case r.p.unsettled.Load():
-			if err := r.settle(ctx); err != nil {
+		case r.p.unarranged.Load():
+			if err := r.arrange(ctx); err != nil {
 				r.cfg.Logger.Error("the streams are not in order", "error", err)
-				pause = settleAgain
+				pause = arrangeAgain
 				break
 			}
 			r.cfg.Logger.Info("the streams are in order")
@@ -228,6 +228,9 @@ func (r *remote) level(replicas int) pipeline.Level {
 	}
 	return pipeline.LevelStored
 }
+
+// settle: what the server does before it acknowledges is all there is.
+func (r *remote) settle(string) error { return nil }
 
 func (r *remote) addr() string { return "" }
 

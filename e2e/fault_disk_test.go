@@ -1,0 +1,177 @@
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// mountDisk mounts a filesystem of its own at dir: ext4 in a file, so that it
+// can be full, break, and be mended.
+func mountDisk(t *testing.T, dir string, megabytes string) (image string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to mount a filesystem of its own")
+	}
+	image = filepath.Join(t.TempDir(), "disk")
+	if out, err := exec.Command("mkfs.ext4", "-q", "-b", "4096", image, megabytes+"M").CombinedOutput(); err != nil {
+		t.Skipf("needs mkfs.ext4: %v: %s", err, out)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := mount(image, dir); err != nil {
+		t.Skipf("needs to mount a filesystem of its own: %v", err)
+	}
+	t.Cleanup(func() { _ = run("umount", "--lazy", dir) })
+	return image
+}
+
+func mount(image, dir string) error { return run("mount", "-o", "loop,errors=remount-ro", image, dir) }
+
+func run(name string, args ...string) error {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return &os.PathError{Op: name, Path: strings.Join(args, " "), Err: &exec.Error{Name: strings.TrimSpace(string(out)), Err: err}}
+	}
+	return nil
+}
+
+// fillDisk writes a file of somebody else until nothing more fits.
+func fillDisk(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if n, err := f.Write(make([]byte, size)); err != nil {
+			size = min(n, size/2)
+		}
+	}
+}
+
+// A disk that somebody else fills: the stream freezes on the first write that
+// fails. It comes back by itself when there is room.
+func TestFaultDiskFullOfOthers(t *testing.T) {
+	t.Parallel()
+	h := newFaultHome(t)
+	mountDisk(t, h.data(""), "128")
+	s := h.serve()
+	load := h.sensors(s)
+	for range rounds(1, 5) {
+		s.flows(300)
+		fillDisk(t, h.data("filler"))
+		s.ready(503)
+		s.post(envelope("", eventID("disk", "full"))).want(t, 503, "Events cannot be stored now.")
+		if err := os.Remove(h.data("filler")); err != nil {
+			t.Fatal(err)
+		}
+		s.ready(200)
+		s.flows(300)
+	}
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		t.Errorf("requests without an answer: %v", r.Failures)
+	}
+	s.accounts(r, 0)
+	s.stop()
+}
+
+// A store folder in which nobody may write any more. It comes back by itself
+// when that is allowed again.
+func TestFaultStoreReadOnly(t *testing.T) {
+	t.Parallel()
+	h := newFaultHome(t)
+	mountDisk(t, h.data(""), "128")
+	s := h.serve()
+	load := h.sensors(s)
+	for range rounds(1, 5) {
+		s.flows(300)
+		if err := run("chattr", "-R", "+i", h.data("jetstream")); err != nil {
+			t.Skipf("needs chattr: %v", err)
+		}
+		s.ready(503)
+		s.post(envelope("", eventID("disk", "read-only"))).want(t, 503, "Events cannot be stored now.")
+		if err := run("chattr", "-R", "-i", h.data("jetstream")); err != nil {
+			t.Fatal(err)
+		}
+		s.ready(200)
+		s.flows(300)
+	}
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		t.Errorf("requests without an answer: %v", r.Failures)
+	}
+	s.accounts(r, 0)
+	s.stop()
+}
+
+// A filesystem that met an error and is read-only until somebody mends it, as
+// ext4 makes itself. It cannot be mended while the program has files there: the
+// program refuses at once until it is told to end, and ends.
+func TestFaultDiskError(t *testing.T) {
+	t.Parallel()
+	h := newFaultHome(t)
+	image := mountDisk(t, h.data(""), "128")
+	s := h.serve()
+	load := h.sensors(s)
+	s.flows(300)
+	breakDisk(t, h.data(""))
+	s.ready(503)
+	for range 3 {
+		a := s.post(envelope("", eventID("disk", "error")))
+		a.want(t, 503, "Events cannot be stored now.")
+		if a.took > 4*time.Second {
+			t.Errorf("refused after %v by a store that is known to be broken", a.took)
+		}
+	}
+	s.signal(syscall.SIGTERM)
+	t.Logf("exit %d after SIGTERM", s.wait())
+	if err := run("umount", h.data("")); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := exec.Command("fsck.ext4", "-p", image).CombinedOutput() // its exit code tells that it mended something
+	t.Logf("fsck: %s", out)
+	if err := mount(image, h.data("")); err != nil {
+		t.Fatal(err)
+	}
+	s = h.serve()
+	s.flows(300)
+	load.proved()
+	s.stop()
+}
+
+// breakDisk makes ext4 meet an error, after which it is read-only.
+func breakDisk(t *testing.T, dir string) {
+	t.Helper()
+	out, err := exec.Command("findmnt", "-no", "SOURCE", dir).Output()
+	if err != nil {
+		t.Skipf("needs findmnt: %v", err)
+	}
+	device := filepath.Base(strings.TrimSpace(string(out)))
+	if err := os.WriteFile("/sys/fs/ext4/"+device+"/trigger_fs_error", []byte("made by a test"), 0); err != nil {
+		t.Skipf("needs a kernel that can break ext4: %v", err)
+	}
+}
+
+// A store that cannot be written to from the start is no store.
+func TestFaultStartReadOnly(t *testing.T) {
+	t.Parallel()
+	h := newFaultHome(t)
+	mountDisk(t, h.data(""), "64")
+	s := h.serve()
+	s.stored(eventID("read-only"))
+	s.stop()
+	if err := run("mount", "-o", "remount,ro", h.data("")); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.run("serve"); r.code == 0 || !strings.Contains(r.stderr, "read-only") {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+}

@@ -23,9 +23,9 @@ import (
 	"caliperedge/validate"
 )
 
-// TestMain is the ceiling where the program under test starts itself as that.
+// TestMain is ceiling or floor where the program under test starts itself as that.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == constantCommand {
+	if len(os.Args) > 1 && (os.Args[1] == constantCommand || os.Args[1] == floorCommand) {
 		main()
 	}
 	os.Exit(m.Run())
@@ -75,7 +75,7 @@ func (r *Row) medians() map[string]sample {
 	return out
 }
 
-// TestMeasurements measures all that there is, but for a moment: the three endpoints, and one that syncs slowly.
+// TestMeasurements measures all that there is, but for a moment: all endpoints, and one that syncs slowly.
 func TestMeasurements(t *testing.T) {
 	t.Parallel()
 	const name = "kind=mix/items=1/connections=64/load=closed"
@@ -117,7 +117,7 @@ func TestMeasurements(t *testing.T) {
 	}
 }
 
-// checkEndpoints checks a closed loop on the three endpoints.
+// checkEndpoints checks a closed loop on all endpoints.
 func checkEndpoints(t *testing.T, found map[string]sample) {
 	t.Helper()
 	first := found[ceiling.name]
@@ -139,11 +139,18 @@ func checkEndpoints(t *testing.T, found map[string]sample) {
 		}
 		same(t, subject+": "+string(share), s[share], s[requestRate]/first[requestRate])
 		same(t, subject+": "+string(aboveCeiling), s[aboveCeiling], (s[serversMicros]-first[serversMicros])/s[sonicMicros])
+		if subject == floor.name {
+			if _, shared := s[floorShare]; shared || !(s[share] > 0) {
+				t.Errorf("%s: %v", subject, s)
+			}
+			continue
+		}
+		same(t, subject+": "+string(floorShare), s[floorShare], s[requestRate]/found[floor.name][requestRate])
 		if !(s[diskShare] > 0.05 && s[diskShare] < 2) || !(s[batchRecords] >= 1) || !(s[sonicMicros] > 0) {
 			t.Errorf("%s: %v", subject, s)
 		}
 	}
-	if len(found) != 3 || !(found[external.name][storeMicros] > 0) {
+	if len(found) != 4 || !(found[external.name][storeMicros] > 0) {
 		t.Errorf("%v", found)
 	}
 }

@@ -22,7 +22,7 @@ type endpoint struct {
 	url, token string
 	server     *process
 	store      *process // the nats-server, nil unless it is external
-	admin      string   // host:port; empty for the ceiling, which has neither metrics nor a store
+	admin      string   // host:port; empty for ceiling and floor, which have no metrics
 	storeDir   string
 }
 
@@ -30,7 +30,9 @@ type endpoint struct {
 func (b *bench) start(s subject, dir string) (*endpoint, error) {
 	switch s.name {
 	case ceiling.name:
-		return startCeiling(dir)
+		return startOwn(dir, constantCommand)
+	case floor.name:
+		return startOwn(dir, floorCommand, dir)
 	case external.name:
 		return b.startExternal(dir)
 	}
@@ -49,8 +51,8 @@ func (e *endpoint) stop() error {
 var (
 	edgeReady = regexp.MustCompile(`"msg":"serving","listen":"([^"]+)","admin":"([^"]+)"`)
 	natsReady = regexp.MustCompile(`Listening for client connections on (\S+)(?s:.*)Server is ready`)
-	// constantReady is what serveConstant writes.
-	constantReady = regexp.MustCompile(`listening on (\S+)\n`)
+	// ownReady is what serveConstant and serveFloor write.
+	ownReady = regexp.MustCompile(`listening on (\S+)\n`)
 )
 
 // startEdge starts caliper-edge. All is as by default but where it listens and what it writes.
@@ -113,12 +115,13 @@ const constantCommand = "serve-constant"
 // constantBody is what caliper-edge answers to an envelope of one event.
 const constantBody = `{"accepted":1,"rejected":0,"topics":{"standard":"standard:1742"}}`
 
-func startCeiling(dir string) (*endpoint, error) {
+// startOwn starts this program as ceiling or floor.
+func startOwn(dir string, args ...string) (*endpoint, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p, at, err := launch(dir, constantReady, self, constantCommand)
+	p, at, err := launch(dir, ownReady, append([]string{self}, args...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -7,9 +7,11 @@
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
-// Three endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
+// Four endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
 //
 //	ceiling    fasthttp with its defaults: it reads the body and answers 65 constant bytes
+//	floor      the same, and before the answer the least that durability costs: one strict pass of sonic over the body, a
+//	           copy into a group, packed with Snappy, appended to a file and synced
 //	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
 //	external   the same with a nats-server beside it, which syncs before it acknowledges too
 //
@@ -22,7 +24,8 @@
 //
 //	rows.go       which loads, which endpoints, which bars
 //	measure.go    one endpoint under one load: a sample
-//	endpoint.go   starting the three endpoints; process.go the processes behind them
+//	endpoint.go   starting the endpoints; process.go the processes behind them
+//	floor.go      the floor
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
 //	machine.go    what it was measured on
@@ -59,8 +62,11 @@ func main() {
 // run is the program: tables go to stdout, progress and errors to stderr. When ctx ends, so does the measurement; what was
 // measured until then is reported.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 1 && args[0] == constantCommand {
+	switch {
+	case len(args) == 1 && args[0] == constantCommand:
 		return exitCode(serveConstant(ctx, stdout), stderr)
+	case len(args) == 2 && args[0] == floorCommand:
+		return exitCode(serveFloor(ctx, args[1], stdout), stderr)
 	}
 	set, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {

@@ -41,9 +41,10 @@ const (
 	// batchRecords is the mean number of records in a stored message, warm-up included.
 	batchRecords figure = "records_per_message"
 
-	// What follows compares a sample with that of the row's first subject in the same round.
+	// What follows compares a sample with others of the row in the same round, most with that of the first subject.
 
 	share        figure = "share_of_first_requests_per_second"
+	floorShare   figure = "share_of_floor_requests_per_second"
 	sonicMicros  figure = "sonic_pass_us_per_request" // a strict pass over the body, see sonic.go
 	aboveCeiling figure = "servers_us_above_ceiling_per_sonic_pass"
 	p99OfAllowed figure = "p99_per_twice_ceiling_plus_5_ms"
@@ -88,6 +89,9 @@ func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sa
 	}
 	for _, s := range r.subjects[1:] {
 		samples[s.name].compare(samples[r.subjects[0].name], r, pass)
+		if least := samples[floor.name]; least[requestRate] > 0 && s != floor {
+			samples[s.name][floorShare] = samples[s.name][requestRate] / least[requestRate]
+		}
 	}
 	return samples, nil
 }

@@ -190,6 +190,7 @@ var columns = []column{
 
 const legend = `Medians of the rounds.
 share      of the requests/s of the row's first line in the same round, median (least..most)
+of floor   of the floor's requests/s in the same round
 server us  processor time per request of the endpoint; nats us: of the nats-server beside it; load us: of the generator
 load %     the generator's part of all processors
 sonic us   processor time of a strict pass of sonic over the body
@@ -219,7 +220,7 @@ func (r *Report) writeRows(out io.Writer) {
 	w := tabwriter.NewWriter(&table, 0, 8, 2, ' ', tabwriter.AlignRight)
 	used := slices.Clone(columns)
 	used = slices.DeleteFunc(used, func(c column) bool { return !r.has(c.figure) })
-	fmt.Fprint(w, "\trounds\tshare\t")
+	fmt.Fprint(w, "\trounds\tshare\tof floor\t")
 	for _, c := range used {
 		fmt.Fprint(w, c.title, "\t")
 	}
@@ -227,10 +228,12 @@ func (r *Report) writeRows(out io.Writer) {
 	for _, row := range r.Rows {
 		for _, s := range row.Subjects {
 			fmt.Fprintf(w, "%s\t%d\t", s.Name, len(s.Samples))
-			if v, ok := s.Figures[share]; ok {
-				fmt.Fprint(w, v)
+			for _, f := range []figure{share, floorShare} {
+				if v, ok := s.Figures[f]; ok {
+					fmt.Fprint(w, v)
+				}
+				fmt.Fprint(w, "\t")
 			}
-			fmt.Fprint(w, "\t")
 			for _, c := range used {
 				if v, ok := s.Figures[c.figure]; ok {
 					fmt.Fprint(w, number(v.Median*c.scale))

@@ -38,6 +38,7 @@ type subject struct {
 
 var (
 	ceiling  = subject{name: "ceiling"}
+	floor    = subject{name: "floor"}
 	embedded = subject{name: "embedded"}
 	external = subject{name: "external"}
 )
@@ -71,7 +72,7 @@ func ceilingRows() []row {
 	var rows []row
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		for _, s := range []shape{{1, 64, closed}, {1, 256, closed}, {1, 1024, closed}, {100, 64, closed}} {
-			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, embedded, external}})
+			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, floor, embedded, external}})
 		}
 		for _, s := range []subject{embedded, external} {
 			rows = append(rows, row{load{kind, 1}, 256, half + s.name, []subject{ceiling, s}})

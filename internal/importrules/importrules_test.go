@@ -49,7 +49,7 @@ var homes = map[string][]string{
 	"github.com/nats-io/nats.go":              {"pipeline/stream", "", "internal/natstest"}, // JetStream; commands hold its connection
 	"github.com/nats-io/nats-server":          {"pipeline/stream"},
 	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
-	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/keymap", "pipeline/stream", "loadtest"},
+	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/keymap", "pipeline/stream", "loadtest", "bench/ceiling"},
 	"github.com/HdrHistogram/hdrhistogram-go": {"loadtest"},
 	"github.com/fsnotify/fsnotify":            {"edge/tokenmap", "edge/certificate", "pipeline/stream"},
 	"filippo.io/age":                          {"edge/tokenmap"},

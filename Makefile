@@ -12,7 +12,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check format fuzz bench bench-compare ceiling slow-sync k6 clean
+.PHONY: help build run watch test check faults format fuzz bench bench-compare ceiling slow-sync k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: ## format, vet, staticcheck, import rules, all tests under the race detec
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./internal/importrules
 	$(GO) test -count=1 -race ./...
+
+faults: ## break everything under load and prove that nothing acknowledged is lost, about 25 minutes; some parts need root, strace
+	CALIPERTEST_FAULTS=all $(GO) test -count=1 -timeout 90m -v -run '^TestFault|^TestTermUnderLoad' ./e2e
 
 format: ## format the Go files
 	gofmt -w .

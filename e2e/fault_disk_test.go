@@ -175,3 +175,23 @@ func TestFaultStartReadOnly(t *testing.T) {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 }
+
+// A store that is full by its own limit refuses at once, keeps what it has, and
+// goes on when an operator raises the limit.
+func TestFaultStoreFull(t *testing.T) {
+	t.Parallel()
+	h := newFaultHome(t, "CALIPER_STORE_BYTES=2MiB", "CALIPER_CONTENT_ENCODING=none")
+	s := h.serve()
+	load := h.sensors(s)
+	const full = `caliper_requests_refused_total{reason="full"}`
+	eventually(t, "the store is full", func() bool { return s.metric(full) > 20 })
+	h.env = append(h.env, "CALIPER_STORE_BYTES=256MiB")
+	h.must("topics", "apply", "--yes")
+	s.flows(300)
+	r := load.proved()
+	if len(r.Failures) > 0 || r.Ledger.UnclearStored > 0 {
+		t.Errorf("requests without an answer: %v; %d events are stored of which a sensor was told that the store is full", r.Failures, r.Ledger.UnclearStored)
+	}
+	s.accounts(r, 0)
+	s.stop()
+}

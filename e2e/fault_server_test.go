@@ -1,41 +1,38 @@
 package e2e_test
 
 import (
-	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"caliperedge/internal/natstest"
 )
 
-// external makes a home that uses the servers.
-func externalHome(t *testing.T, addrs []string, env ...string) *home {
-	urls := make([]string, len(addrs))
-	for i, a := range addrs {
-		urls[i] = "nats://edge:nats-" + secretMark + "@" + a
-	}
-	return newFaultHome(t, append([]string{"CALIPER_NATS_URL=" + strings.Join(urls, ",")}, env...)...)
+// externalHome is a fault home on external servers.
+func externalHome(t *testing.T, urls string, env ...string) *home {
+	t.Helper()
+	return newFaultHome(t, append([]string{"CALIPER_NATS_URL=" + urls}, env...)...)
 }
 
 func TestFaultServerKilled(t *testing.T) {
 	t.Parallel()
 	random := seeded(t)
-	n := newNATSServer(t)
-	h := externalHome(t, []string{n.addr})
+	n := natstest.Start(t, natsAuthorization())
+	h := externalHome(t, withUser(n))
 	s := h.serve()
 	load := h.sensors(s)
 	for range rounds(2, 15) {
 		s.flows(200)
 		pause(random, 300*time.Millisecond)
-		n.kill()
+		n.Kill()
 		s.ready(503)
 		pause(random, time.Second)
-		n.start(t)
+		n.Restart()
 		s.ready(200)
 	}
 	s.flows(200)
@@ -48,18 +45,18 @@ func TestFaultServerKilled(t *testing.T) {
 func TestFaultServerStopped(t *testing.T) {
 	t.Parallel()
 	random := seeded(t)
-	n := newNATSServer(t)
-	h := externalHome(t, []string{n.addr})
+	n := natstest.Start(t, natsAuthorization())
+	h := externalHome(t, withUser(n))
 	s := h.serve()
 	load := h.sensors(s)
 	for range rounds(1, 10) {
 		s.flows(200)
 		pause(random, 300*time.Millisecond)
-		n.signal(syscall.SIGSTOP)
+		n.Pause()
 		s.ready(503)
 		a := s.post(envelope("", eventID("stopped")))
 		a.want(t, 503, "Events cannot be stored now.")
-		n.signal(syscall.SIGCONT)
+		n.Continue()
 		s.ready(200)
 	}
 	s.flows(200)
@@ -71,42 +68,11 @@ func TestFaultServerStopped(t *testing.T) {
 	s.stop()
 }
 
-// cluster starts three nats-servers that are one.
-func cluster(t *testing.T) []*natsServer {
-	t.Helper()
-	binary, err := natsBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	routes := make([]string, 3)
-	for i := range routes {
-		routes[i] = freeAddr(t)
-	}
-	nodes := make([]*natsServer, 3)
-	for i := range nodes {
-		nodes[i] = &natsServer{binary: binary, store: t.TempDir(), addr: freeAddr(t)}
-		nodes[i].args = []string{"--name", fmt.Sprint("n", i), "--cluster_name", "three", "--cluster", "nats://" + routes[i],
-			"--routes", "nats://" + strings.Join(routes, ",nats://")}
-	}
-	for _, n := range nodes {
-		n.start(t)
-	}
-	return nodes
-}
-
-func addrs(nodes []*natsServer) []string {
-	var all []string
-	for _, n := range nodes {
-		all = append(all, n.addr)
-	}
-	return all
-}
-
 // clusterHome is the home of an endpoint on three nodes, which is started once
 // they have found a leader.
-func clusterHome(t *testing.T, nodes []*natsServer) (*home, *server) {
+func clusterHome(t *testing.T, nodes []*natstest.Server) (*home, *server) {
 	t.Helper()
-	h := externalHome(t, addrs(nodes)[:1], "CALIPER_REPLICAS=3")
+	h := externalHome(t, withUser(nodes...), "CALIPER_REPLICAS=3")
 	if err := os.Mkdir(h.data(""), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -131,15 +97,15 @@ func clusterHome(t *testing.T, nodes []*natsServer) (*home, *server) {
 func TestFaultOneNodeLost(t *testing.T) {
 	t.Parallel()
 	needsAll(t)
-	nodes := cluster(t)
+	nodes := natstest.Cluster(t, 3, natsAuthorization())
 	h, s := clusterHome(t, nodes)
 	load := h.sensors(s)
 	for round := range 9 {
 		n := nodes[round%3]
 		s.flows(200)
-		n.kill()
+		n.Kill()
 		s.flows(200)
-		n.start(t)
+		n.Restart()
 	}
 	s.accounts(load.proved(), 1)
 	s.stop()
@@ -149,20 +115,20 @@ func TestFaultOneNodeLost(t *testing.T) {
 // until one of them is back.
 func TestFaultTwoNodesLost(t *testing.T) {
 	t.Parallel()
-	nodes := cluster(t)
+	nodes := natstest.Cluster(t, 3, natsAuthorization())
 	h, s := clusterHome(t, nodes)
 	load := h.sensors(s)
 	for round := range rounds(1, 4) {
 		first, second := nodes[round%3], nodes[(round+1)%3]
 		s.flows(200)
-		first.kill()
-		second.kill()
+		first.Kill()
+		second.Kill()
 		s.ready(503)
 		s.post(envelope("", eventID("two lost"))).want(t, 503, "Events cannot be stored now.")
-		first.start(t)
+		first.Restart()
 		s.ready(200)
 		s.flows(200)
-		second.start(t)
+		second.Restart()
 	}
 	s.accounts(load.proved(), 1)
 	s.stop()
@@ -193,6 +159,12 @@ func newNetwork(t *testing.T, to string) *network {
 		n.reset()
 	})
 	return n
+}
+
+// url is what an endpoint behind the network takes for the server's.
+func (n *network) url() string {
+	u := url.URL{Scheme: "nats", User: url.UserPassword("edge", natsPassword), Host: n.Addr().String()}
+	return u.String()
 }
 
 func (n *network) accept() {
@@ -265,9 +237,9 @@ func (n *network) refuse(yes bool) {
 func TestFaultNetwork(t *testing.T) {
 	t.Parallel()
 	random := seeded(t)
-	n := newNATSServer(t)
-	between := newNetwork(t, n.addr)
-	h := externalHome(t, []string{between.Addr().String()})
+	n := natstest.Start(t, natsAuthorization())
+	between := newNetwork(t, n.Addr())
+	h := externalHome(t, between.url())
 	s := h.serve()
 	load := h.sensors(s)
 	for range rounds(1, 8) {
@@ -295,8 +267,36 @@ func TestFaultNetwork(t *testing.T) {
 	s.stop()
 }
 
-// natsBinary builds the pinned nats-server, once.
-var natsBinary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(suite.dir, "nats-server")
-	return path, goBuild(path, "github.com/nats-io/nats-server/v2")
-})
+// A server whose disk somebody else fills: its stream stays frozen until the
+// server is started again, which is its supervisor's to do. The endpoint comes
+// back with it.
+func TestFaultServerDiskFull(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	opts := natsAuthorization()
+	opts.Store = t.TempDir()
+	mountDisk(t, opts.Store, "64")
+	n := natstest.Start(t, opts)
+	h := externalHome(t, withUser(n), "CALIPER_STORE_BYTES=24MiB")
+	s := h.serve()
+	load := h.sensors(s)
+	for range 3 {
+		s.flows(200)
+		filler := filepath.Join(opts.Store, "filler")
+		fillDisk(t, filler)
+		s.ready(503)
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		n.Kill()
+		n.Restart()
+		s.ready(200)
+	}
+	s.flows(200)
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		t.Errorf("requests without an answer: %v", r.Failures)
+	}
+	s.accounts(r, 0)
+	s.stop()
+}

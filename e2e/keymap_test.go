@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"caliperedge/internal/natstest"
 )
 
 // TestKeymapCommands imports into a running endpoint's store, its own and an
@@ -18,8 +20,8 @@ func TestKeymapCommands(t *testing.T) {
 		s.stop()
 	})
 	t.Run("External", func(t *testing.T) {
-		n := newNATSServer(t)
-		testKeymapCommands(t, newHome(t, "CALIPER_NATS_URL=nats://edge:nats-"+secretMark+"@"+n.addr))
+		n := natstest.Start(t, natsAuthorization())
+		testKeymapCommands(t, newHome(t, "CALIPER_NATS_URL="+withUser(n)))
 	})
 }
 

@@ -57,8 +57,8 @@ func TestMain(m *testing.M) {
 }
 
 // goBuild builds a program, with the race detector where the tests have it.
-func goBuild(to, pkg string) error {
-	args := []string{"build", "-o", to}
+func goBuild(to, pkg string, more ...string) error {
+	args := append([]string{"build", "-o", to}, more...)
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
@@ -71,6 +71,12 @@ func goBuild(to, pkg string) error {
 		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
+}
+
+// goEnv is a setting of the go command.
+func goEnv(name string) (string, error) {
+	out, err := exec.Command("go", "env", name).Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 // secret remembers s as one that no log may hold.

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -89,7 +90,7 @@ func TestFaultPowerLoss(t *testing.T) {
 		}
 		for name, reading := range map[string]leave{"journal": leaveJournal, "posix": leavePOSIX, "some": leaveSome(random)} {
 			t.Logf("power loss at answer %d, %d events acknowledged, reading %s", answer, len(acked), name)
-			afterPowerLoss(t, d, reading, acked)
+			afterPowerLoss(t, newFaultHome(t), d, reading, acked)
 		}
 	})
 	t.Logf("%d answers acknowledge %d events in %d files", v.answers, v.events, v.files)
@@ -105,6 +106,33 @@ func TestFaultPowerLoss(t *testing.T) {
 	if v.unnamed > 0 {
 		t.Errorf("%d events were acknowledged in a file whose name was not synced", v.unnamed)
 	}
+}
+
+// The same for an encrypted store, whose blocks have keys in files of their own.
+// Where its records were written cannot be seen, only whether they are there.
+func TestFaultPowerLossEncrypted(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	random := seeded(t)
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(secret(strings.Repeat("k3y"+secretMark, 8), "the key of the store")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"CALIPER_STORE_BYTES=32MiB", "CALIPER_STORE_KEY=" + key}
+	h := newFaultHome(t, env...)
+	trace, _ := powerRun(t, h, 9000)
+	answers := judge(t, h, trace, func(call) bool { return false }, nil).answers
+	cuts := make(map[int]bool)
+	for range 8 {
+		cuts[1+random.IntN(answers)] = true
+	}
+	judge(t, h, trace, func(call) bool { return true }, func(d *lossyDisk, answer int, acked []string) {
+		if cuts[answer] {
+			for _, reading := range []leave{leaveJournal, leavePOSIX, leaveSome(random)} {
+				afterPowerLoss(t, newFaultHome(t, env...), d, reading, acked)
+			}
+		}
+	})
 }
 
 // verdict is what a trace shows.
@@ -189,9 +217,8 @@ func (d *lossyDisk) named(p place) bool {
 
 // afterPowerLoss starts an endpoint on what is left, and demands what was
 // acknowledged.
-func afterPowerLoss(t *testing.T, d *lossyDisk, left leave, acked []string) {
+func afterPowerLoss(t *testing.T, again *home, d *lossyDisk, left leave, acked []string) {
 	t.Helper()
-	again := newFaultHome(t)
 	d.root.rebuild(t, again.dir, left)
 	s := again.serve()
 	if lost := missing(again.tail("standard"), acked); lost != "" {

@@ -108,6 +108,9 @@ func (l *ledger) audit(ctx context.Context, cfg config, began time.Time) (*Audit
 	}
 	defer nc.Close()
 	options := stream.TailOptions{Since: (time.Since(began) + clockMargin).String()}
+	if cfg.sinceStart {
+		options.Since = "start"
+	}
 	for _, topic := range cfg.topics {
 		err := stream.Tail(ctx, js, stream.Layout{Prefix: cfg.prefix}, topic, options,
 			func(record []byte, at stream.Address) error {

@@ -38,6 +38,7 @@ type config struct {
 	distinct         int
 	seed             uint64
 	ledger           bool
+	sinceStart       bool
 	dataDir, natsURL string
 	prefix           string
 	topics           []string
@@ -80,6 +81,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.dataDir, "data-dir", "data", "with -ledger: data folder of the endpoint, for its embedded server")
 	fs.StringVar(&c.natsURL, "nats-url", "", "with -ledger: the external server instead")
 	fs.StringVar(&c.prefix, "prefix", "caliper", "with -ledger: begins the names of streams")
+	fs.BoolVar(&c.sinceStart, "since-start", false, "with -ledger: read the topics from their first message, for when the clocks of store and host disagree")
 	fs.StringVar(&topics, "topics", pipeline.TopicStandard+","+pipeline.TopicEntities, "with -ledger: topics to read")
 	fs.Float64Var(&c.maxErrors, "max-errors", 0, "share of requests that may fail for a good verdict, 0 to 1")
 	fs.Func("pid", "report what this process takes of the processors in the window too, such as the endpoint; may be repeated (Linux)", func(text string) error {

@@ -1,0 +1,154 @@
+package e2e_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"caliperedge/internal/natstest"
+)
+
+// chaosTime is how long faults come in random order.
+const chaosTime = 5 * time.Minute
+
+// chaos makes one fault after the other, as its random numbers have it.
+type chaos struct {
+	t      *testing.T
+	h      *home
+	s      *server
+	random *rand.Rand
+	faults []chaosFault
+}
+
+// chaosFault is something that breaks, and is mended.
+type chaosFault struct {
+	name string
+	make func()
+	mend func()
+}
+
+// edgeFaults are those of the endpoint itself.
+func (c *chaos) edgeFaults() []chaosFault {
+	return []chaosFault{
+		{"endpoint killed", func() { c.s.kill() }, c.restart},
+		{"endpoint told to end", func() { c.s.stop() }, c.restart},
+		{"endpoint stopped", func() { c.s.signal(syscall.SIGSTOP) }, func() { c.s.signal(syscall.SIGCONT) }},
+		{"token map broken", func() { c.tokens(func(b []byte) []byte { return b[:len(b)/2] }) }, func() { c.tokens(nil) }},
+		{"token map emptied", func() { c.tokens(func([]byte) []byte { return nil }) }, func() { c.tokens(nil) }},
+	}
+}
+
+// tokens writes the token map as f has it, or again as it was.
+func (c *chaos) tokens(f func([]byte) []byte) {
+	path, kept := c.h.data("tokens.yaml.age"), c.h.data("tokens.kept")
+	if f == nil {
+		if err := os.Rename(kept, path); err != nil {
+			c.t.Fatal(err)
+		}
+		return
+	}
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(kept, text, 0o600)
+	}
+	if err == nil {
+		err = os.WriteFile(path, f(text), 0o600)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// diskFaults are those of the folder of an embedded store.
+func (c *chaos) diskFaults() []chaosFault {
+	jetstream := c.h.data("jetstream")
+	return []chaosFault{
+		{"disk full", func() { fillDisk(c.t, c.h.data("filler")) }, func() { os.Remove(c.h.data("filler")) }},
+		{"store read-only", func() { c.must("chattr", "-R", "+i", jetstream) }, func() { c.must("chattr", "-R", "-i", jetstream) }},
+		{"killed in a write", func() {
+			c.s.kill()
+			path, block := c.h.lastBlock()
+			if last := bytes.LastIndex(block, []byte("NATS/1.0")); last >= 30 {
+				block = append(block, block[last-30:min(last+200, len(block))]...)
+			}
+			if err := os.WriteFile(path, block, 0o600); err != nil {
+				c.t.Fatal(err)
+			}
+		}, c.restart},
+	}
+}
+
+// serverFaults are those of an external server and of the way there.
+func (c *chaos) serverFaults(n *natstest.Server, between *network) []chaosFault {
+	return []chaosFault{
+		{"server killed", n.Kill, n.Restart},
+		{"server stopped", n.Pause, n.Continue},
+		{"network stalls", func() { between.still.Store(true) }, func() { between.still.Store(false) }},
+		{"network resets", between.reset, func() {}},
+		{"network gone", func() { between.refuse(true); between.reset() }, func() { between.refuse(false) }},
+	}
+}
+
+func (c *chaos) restart() { c.s = c.h.serve() }
+
+func (c *chaos) must(name string, args ...string) {
+	if err := run(name, args...); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// run makes faults until the time is up; a third of those that leave the
+// endpoint running have it killed in their midst.
+func (c *chaos) run(load *sensors) {
+	made := map[string]int{}
+	c.s.flows(100)
+	for end := time.Now().Add(chaosTime); time.Now().Before(end); {
+		f := c.faults[c.random.IntN(len(c.faults))]
+		kill := c.random.IntN(3) == 0 && !strings.Contains(f.name, "endpoint") && !strings.Contains(f.name, "killed in")
+		c.t.Logf("%s, and killed: %v", f.name, kill)
+		pause(c.random, time.Second)
+		f.make()
+		pause(c.random, 4*time.Second)
+		if kill {
+			c.s.kill()
+		}
+		f.mend()
+		if kill {
+			c.restart()
+		}
+		made[f.name]++
+		if c.random.IntN(2) == 0 {
+			c.s.flows(100)
+		}
+	}
+	c.s.ready(200)
+	c.s.flows(100)
+	c.t.Logf("made: %v", made)
+	load.proved()
+	c.s.stop()
+}
+
+func TestFaultChaosEmbedded(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	h := newFaultHome(t, "CALIPER_REQUEST_TIMEOUT=2s")
+	mountDisk(t, h.data(""), "512")
+	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
+	c.faults = append(c.edgeFaults(), c.diskFaults()...)
+	c.run(h.sensors(c.s))
+}
+
+func TestFaultChaosExternal(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	n := natstest.Start(t, natsAuthorization())
+	between := newNetwork(t, n.Addr())
+	h := externalHome(t, between.url(), "CALIPER_REQUEST_TIMEOUT=2s")
+	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
+	c.faults = append(c.edgeFaults(), c.serverFaults(n, between)...)
+	c.run(h.sensors(c.s))
+}

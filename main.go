@@ -52,6 +52,11 @@ var commands = []command{
 		fs.String("since", "start", "start, now or a duration such as 90m")
 		fs.Bool("no-follow", false, "stop at the end")
 	}},
+	{name: "replay", args: "TOPIC", help: "run records through validation and routing again", run: replay, flags: func(fs *pflag.FlagSet) {
+		choiceFlags(fs)
+		fs.Bool("dry-run", false, "only say what would go where")
+		fs.Bool("yes", false, "do not ask")
+	}},
 	{name: "topics list", help: "what the streams are", run: topicsList},
 	{name: "topics apply", help: "make the streams what the configuration says", run: topicsApply, flags: func(fs *pflag.FlagSet) {
 		fs.Bool("yes", false, "do not ask")

@@ -55,3 +55,18 @@ func (e *encoder) encode(records []byte) ([]byte, string) {
 	}
 	return e.buf, e.encoding
 }
+
+// Pack packs records as a message of that encoding has them, and returns what
+// was used of it: none where packing does not make them smaller. It is for who
+// stores messages without a Pipeline.
+func Pack(records []byte, encoding string) (body []byte, used string, err error) {
+	if err := checkEncoding(encoding); err != nil {
+		return nil, "", err
+	}
+	e, err := newEncoder(encoding)
+	if err != nil {
+		return nil, "", err
+	}
+	body, used = e.encode(records)
+	return body, used, nil
+}

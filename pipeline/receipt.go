@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -178,4 +179,12 @@ func before(a, b *Part) bool {
 		return a.place < b.place
 	}
 	return a.Sequence < b.Sequence
+}
+
+// AppendRecord appends the record of item i for the topic at that place, as
+// Submit would, with further members: valid JSON, each with a comma before it.
+// It is for who stores records without a Pipeline.
+func (r *Receipt) AppendRecord(dst []byte, i, place int, more []byte) []byte {
+	more = append(slices.Clone(r.notes.of(i)), more...)
+	return appendRecord(dst, &r.head, &r.env.Items()[i], more, r.p.topics[place].name)
 }

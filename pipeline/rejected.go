@@ -131,6 +131,9 @@ func (r *Rejection) appendRecord(env *validate.Envelope, it *validate.Item, even
 		r.member("sendTime", env.SendTime())
 		r.member("dataVersion", env.DataVersion())
 	}
+	if it == nil {
+		r.buf = append(r.buf, `,"whole":true`...)
+	}
 	beforeReasons := len(r.buf)
 	r.buf = append(r.buf, `,"reasons":`...)
 	r.buf = append(r.buf, reasons...)

@@ -68,7 +68,7 @@ func TestRejectedRecords(t *testing.T) {
 	}
 	r := p.NewRejection("Engage", received)
 	r.Body([]byte(`{"a":`), nil, []byte(reasons))
-	if got, want := string(r.buf), `{`+tool+`,"reasons":`+reasons+`,"raw":"`+base64.StdEncoding.EncodeToString([]byte(`{"a":`))+"\"}\n"; got != want {
+	if got, want := string(r.buf), `{`+tool+`,"whole":true,"reasons":`+reasons+`,"raw":"`+base64.StdEncoding.EncodeToString([]byte(`{"a":`))+"\"}\n"; got != want {
 		t.Errorf("a body that is no JSON:\n got %s\nwant %s", got, want)
 	}
 	r.Release()

@@ -143,6 +143,8 @@ type TailOptions struct {
 	// Since is "start" (or empty) for everything, "now" for what is stored from
 	// now on, or a duration such as "90m" for what was stored within it.
 	Since string
+	// From, where it is set, stands in place of Since: what was stored since.
+	From time.Time
 	// Follow waits for further messages until ctx is done. Otherwise Tail ends
 	// with the message that was the last one when it began.
 	Follow bool
@@ -159,6 +161,9 @@ func Tail(ctx context.Context, js jetstream.JetStream, layout Layout, topic stri
 	cfg, err := tailFrom(opts.Since, time.Now())
 	if err != nil {
 		return err
+	}
+	if !opts.From.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &opts.From
 	}
 	var decoder Decoder
 	err = scan(ctx, js, layout.Stream(topic), cfg, opts.Follow, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {

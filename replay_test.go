@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"caliperedge/pipeline"
+	"caliperedge/pipeline/stream"
+)
+
+// storeOf opens a store as serve does, with lines in a topic, one a message.
+func storeOf(t *testing.T, file, topic string, lines ...string) (dir string, read func(topic string) []map[string]any) {
+	t.Helper()
+	dir = t.TempDir()
+	c, _, err := load(t, []string{"--data-dir", dir, "--store-bytes", "64MiB"}, nil, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := c.layout(int64(c.StoreBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p, err := stream.OpenEmbedded(ctx, stream.EmbeddedConfig{Dir: dir, Listen: "127.0.0.1:0", Layout: layout, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	for i, line := range lines {
+		body := []byte(line + "\n")
+		m := pipeline.Message{Topic: topic, ID: fmt.Sprint(i), Records: bytes.Count(body, []byte("\n")), Bytes: len(body), Body: body}
+		if _, err := p.Publish(ctx, &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, func(topic string) (records []map[string]any) {
+		t.Helper()
+		err := stream.Tail(context.Background(), p.JetStream(), layout, topic, stream.TailOptions{}, func(line []byte, _ stream.Address) error {
+			var r map[string]any
+			if err := json.Unmarshal(line, &r); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			records = append(records, r)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return records
+	}
+}
+
+// runCommand runs the program in this process.
+func runCommand(t *testing.T, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err = run(context.Background(), args, nil, strings.NewReader(""), &out, &errs)
+	return out.String(), errs.String(), err
+}
+
+func testEvent(id string) string {
+	return fmt.Sprintf(`{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":%q,"type":"NavigationEvent","actor":"https://e/1","action":"NavigatedTo","eventTime":"2018-10-03T18:21:08.897Z"}`, id)
+}
+
+const testEnvelopeHead = `"sensor":"s","sendTime":"2018-10-03T18:21:08.897Z","dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1"`
+
+func rejectedLine(tool, received, rest string) string {
+	return fmt.Sprintf(`{"tool":%q,"topic":"rejected","received":%q,%s}`, tool, received, rest)
+}
+
+// Bodies as a whole are parsed anew, whatever they are kept as; what was cut is
+// not, and the choice of records holds.
+func TestReplayOfBodies(t *testing.T) {
+	const noon = "2026-11-22T12:00:00.000Z"
+	two := `{` + testEnvelopeHead + `,"data":[` + testEvent("a") + `,` + testEvent("b") + `,7]}`
+	dir, read := storeOf(t, "", "rejected",
+		rejectedLine("T", noon, `"whole":true,"reasons":[],"event":`+two),
+		rejectedLine("T", noon, `"whole":true,"reasons":[],"raw":"`+base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(two, `"a"`, `"c"`)))+`"`),
+		rejectedLine("T", noon, `"whole":true,"reasons":[],"truncated":true,"size":9000000,"raw":"e30="`),
+		rejectedLine("T", noon, testEnvelopeHead+`,"reasons":[],"event":`+strings.Replace(testEvent("d"), `"d"`, `"\u0064"`, 1)),
+		rejectedLine("T", noon, testEnvelopeHead+`,"repaired":true,"reasons":[],"event":`+testEvent("d")),
+		rejectedLine("T", noon, `"sensor":"s","reasons":[],"event":`+testEvent("e")),
+		rejectedLine("Other", noon, testEnvelopeHead+`,"reasons":[],"event":`+testEvent("f")),
+		rejectedLine("T", "2026-11-23T00:00:00.000Z", testEnvelopeHead+`,"reasons":[],"event":`+testEvent("g")))
+	choice := []string{"--data-dir", dir, "--tool", "T", "--until", "2026-11-23"}
+	out, _, err := runCommand(t, append([]string{"replay", "rejected", "--dry-run"}, choice...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"T     standard  4        2              ", // a b c d, b and d twice
+		"T     -         2        0              id @context actor type/action eventTime",
+		"T     -         1        0              truncated",
+		"T     -         1        0              sendTime dataVersion",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing:\n%s", want, out)
+		}
+	}
+	if records := read("standard"); len(records) != 0 {
+		t.Fatalf("a dry run stored %v", records)
+	}
+	for _, want := range []string{"4 records written", "nothing to write"} {
+		if out, _, err := runCommand(t, append([]string{"replay", "rejected", "--yes"}, choice...)...); err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s, %v, want %s", out, err, want)
+		}
+	}
+	var got []string
+	for _, r := range read("standard") {
+		got = append(got, fmt.Sprint(r["id"], " ", r["origin"], " ", r["received"], " ", r["tool"], " ", r["repaired"]))
+	}
+	rest := " " + noon + " T <nil>"
+	want := []string{"a caliper-rejected:1:1" + rest, "b caliper-rejected:1:1" + rest, "c caliper-rejected:2:1" + rest, "d caliper-rejected:4:1" + rest}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("records are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir, "--since", "2026-11-23"); err != nil || !strings.Contains(out, "1 records written") {
+		t.Errorf("since: %s, %v", out, err)
+	}
+}
+
+// Events go on to the topics that they lack, those of the source stay; a
+// replay that ended in the middle is completed by the next, without a double.
+func TestReplayGoesOn(t *testing.T) {
+	var lines []string
+	for i := range 5000 {
+		line := rejectedLine("T", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"reasons":[],"event":`+testEvent(fmt.Sprint("urn:", i)))
+		if i%500 != 0 {
+			lines[len(lines)-1] += "\n" + line
+			continue
+		}
+		lines = append(lines, line)
+	}
+	dir, read := storeOf(t, "topics:\n  standard: {max_bytes: 1500KiB}\n", "rejected", lines...)
+	if out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir, "--content-encoding", "none"); !errors.Is(err, pipeline.ErrStoreFull) || !strings.Contains(out, " records written") {
+		t.Fatalf("into a topic that is full in the middle: %s, %v", out, err)
+	}
+	if n := len(read("standard")); n == 0 || n == 5000 {
+		t.Fatalf("%d records are stored by a replay that ended in the middle", n)
+	}
+	if out, _, err := runCommand(t, "topics", "apply", "--yes", "--data-dir", dir, "--store-bytes", "64MiB"); err != nil {
+		t.Fatal(out, err)
+	}
+	out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir)
+	if err != nil {
+		t.Fatal(out, err)
+	}
+	count := make(map[any]int)
+	for _, r := range read("standard") {
+		count[r["id"]]++
+	}
+	if len(count) != 5000 {
+		t.Errorf("%d events are stored, want 5000", len(count))
+	}
+	for id, n := range count {
+		if n != 1 {
+			t.Fatalf("event %v is stored %d times", id, n)
+		}
+	}
+	if out, _, err := runCommand(t, "replay", "standard", "--yes", "--data-dir", dir); err != nil || !strings.Contains(out, "5000     0              it belongs here") {
+		t.Errorf("%s, %v", out, err)
+	}
+}

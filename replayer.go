@@ -1,0 +1,337 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"caliperedge/pipeline"
+	"caliperedge/pipeline/stream"
+	"caliperedge/validate"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/pflag"
+)
+
+// replayer is one replay under way.
+type replayer struct {
+	inv      *invocation
+	layout   stream.Layout
+	js       jetstream.JetStream
+	pipeline *pipeline.Pipeline // routes; it publishes nothing
+	options  validate.Options
+	source   string // the topic
+	choice   choice
+
+	read    int    // records
+	last    uint64 // sequence of the last message that was planned with
+	known   map[eventKey]*known
+	tallies map[outcome]*tally
+	batches map[string]*replayBatch
+	written int
+}
+
+// choice says which records are wanted.
+type choice struct {
+	since, until time.Time // of their arrival; zero for no bound
+	tools        []string  // none means all
+}
+
+func choiceFlags(fs *pflag.FlagSet) {
+	fs.String("since", "start", "records received since a time, a date, or within a duration such as 90m")
+	fs.String("until", "", "records received before a time, a date, or so long ago")
+	fs.StringSlice("tool", nil, "records of these tools alone")
+}
+
+func readChoice(flags *pflag.FlagSet, now time.Time) (c choice, err error) {
+	for name, at := range map[string]*time.Time{"since": &c.since, "until": &c.until} {
+		text, err := flags.GetString(name)
+		if err != nil {
+			return c, err
+		}
+		if text == "" || text == "start" && name == "since" {
+			continue
+		}
+		if *at, err = parseMoment(text, now); err != nil {
+			return c, fmt.Errorf("--%s: %w\n%w", name, err, errUsage)
+		}
+	}
+	c.tools, err = flags.GetStringSlice("tool")
+	return c, err
+}
+
+func (c *choice) takes(tool string, received time.Time) bool {
+	return !received.Before(c.since) && (c.until.IsZero() || received.Before(c.until)) &&
+		(len(c.tools) == 0 || slices.Contains(c.tools, tool))
+}
+
+// storedRecord is what a replay needs of a record.
+type storedRecord struct {
+	Tool        string          `json:"tool"`
+	Received    time.Time       `json:"received"`
+	Sensor      json.RawMessage `json:"sensor"`
+	SendTime    json.RawMessage `json:"sendTime"`
+	DataVersion json.RawMessage `json:"dataVersion"`
+	Event       json.RawMessage `json:"event"`
+	Raw         []byte          `json:"raw"`
+	Whole       bool            `json:"whole"`
+	Truncated   bool            `json:"truncated"`
+	Repaired    bool            `json:"repaired"`
+}
+
+// body is what the sensor would have sent of the record alone; why says why
+// that is not known.
+func (r *storedRecord) body() (body []byte, why string) {
+	switch {
+	case r.Truncated:
+		return nil, "truncated"
+	case r.Event == nil:
+		return r.Raw, ""
+	case r.Whole:
+		return r.Event, ""
+	}
+	body = append(body, '{')
+	for _, m := range []struct {
+		name  string
+		value json.RawMessage
+	}{{"sensor", r.Sensor}, {"sendTime", r.SendTime}, {"dataVersion", r.DataVersion}} {
+		if m.value != nil {
+			body = fmt.Appendf(body, "%q:%s,", m.name, m.value)
+		}
+	}
+	return fmt.Appendf(body, `"data":[%s]}`, r.Event), ""
+}
+
+// eventKey stands for an event of a tool in a topic.
+type eventKey [16]byte
+
+func keyOf(topic, tool string, id []byte) eventKey {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%s\x00", topic, tool)
+	h.Write(id)
+	return eventKey(h.Sum(nil)[:16])
+}
+
+// known is an event that is to be written into a topic, or is there already.
+type known struct {
+	to    string
+	tally *tally
+	there bool
+}
+
+// identityOf returns the tool and the id, unquoted, of a record of ours. What
+// stands before the tool are strings, in which no quote follows a comma.
+func identityOf(record []byte) (tool string, id []byte) {
+	head, rest, _ := bytes.Cut(record, []byte(`,"tool":"`))
+	name, _, _ := bytes.Cut(rest, []byte{'"'})
+	literal, _ := bytes.CutPrefix(head, []byte(`{"id":`))
+	literal, _, _ = bytes.Cut(literal, []byte(`,"type":`))
+	return string(name), unquoted(literal)
+}
+
+func unquoted(literal []byte) []byte {
+	if bytes.IndexByte(literal, '\\') < 0 {
+		return bytes.Trim(literal, `"`)
+	}
+	var s string
+	if json.Unmarshal(literal, &s) != nil {
+		return literal
+	}
+	return []byte(s)
+}
+
+// plan reads the source and finds out what is to become of each record.
+func (r *replayer) plan() error {
+	p := r.inv.progress("reading " + r.source)
+	err := r.tail(func(rec *storedRecord, at stream.Address) error {
+		r.read++
+		p.step()
+		return r.judge(rec, at, func(o outcome, key eventKey, _ []byte) error {
+			t := r.tallies[o]
+			if t == nil {
+				t = new(tally)
+				r.tallies[o] = t
+			}
+			switch {
+			case o.to == "":
+				t.stay++
+			case r.known[key] != nil:
+				t.there++
+			case len(r.known) == maxKnown:
+				return errTooManyEvents
+			default:
+				t.write++
+				r.known[key] = &known{to: o.to, tally: t}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	p.tell()
+	return r.readTargets()
+}
+
+// tail calls each for the records of the source that are wanted.
+func (r *replayer) tail(each func(*storedRecord, stream.Address) error) error {
+	last := r.last // 0 while nothing was planned
+	return stream.Tail(r.inv.ctx, r.js, r.layout, r.source, stream.TailOptions{From: r.choice.since}, func(record []byte, at stream.Address) error {
+		if last > 0 && at.Sequence > last {
+			return stream.ErrStop
+		}
+		r.last = at.Sequence
+		var rec storedRecord
+		if err := json.Unmarshal(record, &rec); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		if !r.choice.takes(rec.Tool, rec.Received) {
+			return nil
+		}
+		return each(&rec, at)
+	})
+}
+
+// judge runs a record through validation and routing again, and calls each for
+// every topic that takes an item of it, with the item's record there, or once
+// with an outcome without a topic where it stays.
+func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome, eventKey, []byte) error) error {
+	stay := func(why string) error { return each(outcome{tool: rec.Tool, why: why}, eventKey{}, nil) }
+	body, why := rec.body()
+	if why != "" {
+		return stay(why)
+	}
+	env, err := validate.Parse(body, r.options)
+	if err != nil {
+		return stay("json")
+	}
+	defer env.Release()
+	if env.Err() != nil && env.Err() != validate.ErrNoItem {
+		return stay(codes(env.EnvelopeViolations(), "items"))
+	}
+	receipt, err := r.pipeline.Route(env, rec.Tool, rec.Received)
+	if err != nil {
+		return stay("record-size")
+	}
+	defer receipt.Release()
+	more := fmt.Appendf(nil, `,"origin":%q`, at)
+	if rec.Repaired {
+		more = append(more, `,"repaired":true`...)
+	}
+	for i, set := range receipt.Routes() {
+		if set == 0 {
+			if err := stay(codes(env.ItemViolations(i), "")); err != nil {
+				return err
+			}
+		}
+		for place := range set.All {
+			to := r.pipeline.Topics()[place]
+			if to == r.source {
+				if err := stay("it belongs here"); err != nil {
+					return err
+				}
+				continue
+			}
+			line := receipt.AppendRecord(nil, i, place, more)
+			key := keyOf(to, rec.Tool, unquoted(env.Items()[i].ID))
+			if err := each(outcome{tool: rec.Tool, to: to}, key, line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// codes names what is wrong.
+func codes(violations []validate.Violation, otherwise string) string {
+	var all []string
+	for _, v := range violations {
+		all = append(all, v.Code)
+	}
+	if len(all) == 0 {
+		return otherwise
+	}
+	return strings.Join(all, " ")
+}
+
+// replayBatch gathers the records of one message.
+type replayBatch struct {
+	lines   []byte
+	records int
+}
+
+// write reads the source again, as far as it was planned with, and stores what
+// is not there already. It returns how many records it wrote.
+func (r *replayer) write() (int, error) {
+	r.batches = make(map[string]*replayBatch)
+	p := r.inv.progress("writing")
+	err := r.tail(func(rec *storedRecord, at stream.Address) error {
+		p.step()
+		return r.judge(rec, at, func(o outcome, key eventKey, line []byte) error {
+			k := r.known[key]
+			if o.to == "" || k == nil || k.there {
+				return nil // k is nil where a setting of the store's has changed since
+			}
+			k.there = true
+			return r.add(o.to, line)
+		})
+	})
+	if err == nil {
+		for topic := range r.batches {
+			err = errors.Join(err, r.flush(topic))
+		}
+	}
+	return r.written, err
+}
+
+// add puts a record into the message for a topic, which leaves when it is full.
+func (r *replayer) add(topic string, line []byte) error {
+	b := r.batches[topic]
+	if b == nil {
+		b = new(replayBatch)
+		r.batches[topic] = b
+	}
+	if len(line)-1 > pipeline.MaxRecordBytes {
+		fmt.Fprintf(r.inv.stderr, "a record is too large with its origin, and stays: %.100s\n", line)
+		return nil
+	}
+	if len(b.lines)+len(line) > pipeline.MaxRecordBytes+1 || b.records == pipeline.MaxBatchRecords {
+		if err := r.flush(topic); err != nil {
+			return err
+		}
+	}
+	b.lines = append(b.lines, line...)
+	b.records++
+	return nil
+}
+
+// flush stores the message for a topic. Its ID is made of its records, in which
+// their origins stand: the same ones have the same ID.
+func (r *replayer) flush(topic string) error {
+	b := r.batches[topic]
+	if b.records == 0 {
+		return nil
+	}
+	sum := sha256.Sum256(b.lines)
+	encoding := r.inv.cfg.ContentEncoding
+	if encoding == "none" {
+		encoding = pipeline.EncodingNone
+	}
+	body, encoding, err := pipeline.Pack(b.lines, encoding)
+	if err != nil {
+		return err
+	}
+	m := pipeline.Message{Topic: topic, ID: "replay-" + hex.EncodeToString(sum[:16]), Encoding: encoding, Records: b.records, Bytes: len(b.lines), Body: body}
+	if _, err := stream.Store(r.inv.ctx, r.js, r.layout, &m); err != nil {
+		return fmt.Errorf("replay to %s: %w; run it again to go on", topic, err)
+	}
+	r.written += b.records
+	b.lines, b.records = b.lines[:0], 0
+	return nil
+}

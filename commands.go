@@ -193,12 +193,19 @@ func checkTopic(layout stream.Layout, name string) error {
 	return fmt.Errorf("unknown topic %q, expected one of: %s", name, strings.Join(names, ", "))
 }
 
+// dedupRecords is how many records tail --unique remembers: about 100 MB of them.
+const dedupRecords = 1_000_000
+
 func tail(inv *invocation) error {
 	noFollow, err := inv.flags.GetBool("no-follow")
 	if err != nil {
 		return err
 	}
 	since, err := inv.flags.GetString("since")
+	if err != nil {
+		return err
+	}
+	unique, err := inv.flags.GetBool("unique")
 	if err != nil {
 		return err
 	}
@@ -210,9 +217,13 @@ func tail(inv *invocation) error {
 	if err := checkTopic(layout, inv.args[0]); err != nil {
 		return err
 	}
+	dedup := stream.NewDedup(dedupRecords)
 	out := bufio.NewWriter(inv.stdout)
 	err = stream.Tail(inv.ctx, js, layout, inv.args[0], stream.TailOptions{Since: since, Follow: !noFollow},
 		func(record []byte, _ stream.Address) error {
+			if unique && dedup.Seen(record) {
+				return nil
+			}
 			out.Write(record)
 			out.WriteByte('\n')
 			if noFollow {

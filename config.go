@@ -33,6 +33,8 @@ type config struct {
 	RequestTimeout, BodyTimeout, DrainDelay  time.Duration
 	RateRequests, RateEvents                 float64
 	RateBurst                                time.Duration
+	DuplicatesIDs                            int
+	DuplicatesAge                            time.Duration
 	TLSCert, TLSKey                          string
 	StoreKey, StoreKeyOld                    string
 	Prefix                                   string
@@ -67,6 +69,8 @@ const (
 	// maxRequestTimeout keeps the repetitions of a publish well inside the
 	// streams' duplicate window of 2 minutes.
 	maxRequestTimeout = time.Minute
+	// maxDuplicatesAge is as long as a topic keeps records by default.
+	maxDuplicatesAge = 30 * 24 * time.Hour
 	// streamsVerify is the value of streams that never creates one.
 	streamsVerify = "verify"
 	// minSpoolBytes has room for a few messages of each topic.
@@ -112,6 +116,8 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.Float64Var(&c.RateRequests, "rate-requests", 0, "requests per second that each tool may send; 0 means no bound")
 	fs.Float64Var(&c.RateEvents, "rate-events", 0, "events per second that each tool may send; 0 means no bound")
 	fs.DurationVar(&c.RateBurst, "rate-burst", 5*time.Second, "for how long a tool may save up what it did not send")
+	fs.IntVar(&c.DuplicatesIDs, "duplicates-ids", 2_000_000, "how many event ids are remembered, so that an event sent again is not stored again; 0 means none")
+	fs.DurationVar(&c.DuplicatesAge, "duplicates-age", 2*time.Hour, "for how long they are remembered; 0 means not at all")
 	fs.DurationVar(&c.DrainDelay, "drain-delay", 0, "after SIGTERM, keep accepting for so long")
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origins", nil, "origins whose pages may post; * means all")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate chain, PEM: serve sensors and consumers by TLS")
@@ -232,6 +238,8 @@ func (c *config) check() error {
 	fault(!(c.RateRequests >= 0), "rate-requests", "%v, expected 0 or more", c.RateRequests)
 	fault(!(c.RateEvents >= 0), "rate-events", "%v, expected 0 or more", c.RateEvents)
 	fault(c.RateBurst < time.Second, "rate-burst", "%v, expected at least 1s", c.RateBurst)
+	fault(c.DuplicatesIDs < 0 || c.DuplicatesIDs > pipeline.MaxDuplicateIDs, "duplicates-ids", "%d, expected 0 to %d", c.DuplicatesIDs, pipeline.MaxDuplicateIDs)
+	fault(c.DuplicatesAge < 0 || c.DuplicatesAge > maxDuplicatesAge, "duplicates-age", "%v, expected 0 to %v", c.DuplicatesAge, maxDuplicatesAge)
 	fault(c.BodyTimeout < time.Second, "body-timeout", "%v, expected at least 1s", c.BodyTimeout)
 	fault(c.MaxBodyBytes < edge.MinBodyBytes || c.MaxBodyBytes > 1<<30, "max-body-bytes", "%v, expected 1KiB to 1GiB", &c.MaxBodyBytes)
 	fault(c.StoreBytes > 0 && c.StoreBytes < 1<<20, "store-bytes", "%v, expected at least 1MiB", &c.StoreBytes)

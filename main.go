@@ -51,6 +51,7 @@ var commands = []command{
 	{name: "tail", args: "TOPIC", help: "records to stdout, one a line", run: tail, flags: func(fs *pflag.FlagSet) {
 		fs.String("since", "start", "start, now or a duration such as 90m")
 		fs.Bool("no-follow", false, "stop at the end")
+		fs.Bool("unique", false, "leave out events that were printed before")
 	}},
 	{name: "replay", args: "TOPIC", help: "run records through validation and routing again", run: replay, flags: func(fs *pflag.FlagSet) {
 		choiceFlags(fs)

@@ -139,6 +139,7 @@ type server struct {
 	pipeline  *pipeline.Pipeline
 	tokens    *tokenmap.Live
 	endpoint  *edge.Endpoint
+	remember  func() // ends the reading of what was stored
 	admin     *http.Server
 	listen    *net.TCPListener
 	adminAddr net.Listener
@@ -167,6 +168,7 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	if s.pipeline, err = pipeline.New(s.pipelineConfig(), s.store(), log); err != nil {
 		return nil, err
 	}
+	s.rememberStored(ctx)
 	if s.tokens, err = tokenmap.Watch(cfg.tokenFile(), log); err != nil {
 		return nil, err
 	}
@@ -261,6 +263,53 @@ func (s *server) storeKeys() (key, old string, err error) {
 	return key, old, err
 }
 
+const (
+	// rememberTime bounds the reading of what was stored, and rememberFirst for
+	// how long it keeps the endpoint from serving: the newest is read first, and
+	// a sensor that is refused may never send again.
+	rememberTime  = 10 * time.Second
+	rememberFirst = 2 * time.Second
+)
+
+// rememberStored fills the window for duplicates from the streams of the
+// embedded server.
+func (s *server) rememberStored(ctx context.Context) {
+	if s.cfg.NATSURL != "" || s.cfg.DuplicatesIDs == 0 || s.cfg.DuplicatesAge == 0 {
+		return
+	}
+	var topics []string
+	for _, t := range s.layout.Topics {
+		if t.Name != pipeline.TopicRejected {
+			topics = append(topics, t.Name)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, rememberTime)
+	done := make(chan struct{})
+	s.remember = func() {
+		cancel()
+		<-done
+	}
+	start, records := time.Now(), 0
+	go func() {
+		defer close(done)
+		since, err := s.publisher.Recent(ctx, topics, start.Add(-s.cfg.DuplicatesAge), func(topic string, sequence uint64, stored time.Time, record []byte) bool {
+			records++
+			return s.pipeline.Remember(topic, sequence, time.Since(stored), record)
+		})
+		s.pipeline.Remembered(time.Since(since))
+		if err != nil {
+			s.log.Warn("not all of what was stored is known to the window for duplicates", "records", records, "error", err)
+		} else if records > 0 {
+			s.log.Info("what was stored is known to the window for duplicates", "records", records,
+				"back", start.Sub(since).Round(time.Second).String(), "took", time.Since(start).Round(time.Millisecond).String())
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(rememberFirst):
+	}
+}
+
 func (s *server) pipelineConfig() pipeline.Config {
 	c := pipeline.Config{
 		BudgetBytes:      int64(s.cfg.BudgetBytes),
@@ -269,6 +318,8 @@ func (s *server) pipelineConfig() pipeline.Config {
 		PublishTimeout:   s.cfg.RequestTimeout / 5 * 4,
 		AttemptTimeout:   s.cfg.RequestTimeout / 10 * 3,
 		Encoding:         s.cfg.ContentEncoding,
+		DuplicateIDs:     s.cfg.DuplicatesIDs,
+		DuplicateAge:     s.cfg.DuplicatesAge,
 		Metrics:          s.metrics,
 	}
 	if c.Encoding == "none" {
@@ -362,6 +413,9 @@ func (s *server) drain() error {
 // forwards what the spool holds.
 func (s *server) undo(ctx context.Context) error {
 	var errs []error
+	if s.remember != nil {
+		s.remember()
+	}
 	if s.pipeline != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.RequestTimeout)
 		errs = append(errs, s.pipeline.Drain(ctx))

@@ -45,7 +45,7 @@ func readerDir(t *testing.T) string {
 }
 
 // reader adds a consumer and returns how to run the reader with it.
-func (h *home) reader(t *testing.T, dir string) func() result {
+func (h *home) reader(t *testing.T, dir string, options ...string) func() result {
 	t.Helper()
 	add := h.must("consumer", "add", "js", "standard")
 	h.write("reader.credential", add)
@@ -59,7 +59,7 @@ func (h *home) reader(t *testing.T, dir string) func() result {
 	})
 	return func() result {
 		t.Helper()
-		cmd := exec.Command("node", "reader.js", filepath.Join(h.dir, "reader.credential"), "--once")
+		cmd := exec.Command("node", append([]string{"reader.js", filepath.Join(h.dir, "reader.credential"), "--once"}, options...)...)
 		cmd.Dir = dir
 		return finish(t, cmd)
 	}
@@ -90,6 +90,22 @@ func TestReaderInJavaScript(t *testing.T) {
 				t.Errorf("a second run: exit %d, printed %.200q: what was acknowledged came again\n%s", r.code, r.stdout, r.stderr)
 			}
 		})
+	}
+}
+
+func TestReaderInJavaScriptPrintsEachEventOnce(t *testing.T) {
+	t.Parallel()
+	dir := readerDir(t)
+	h := newHome(t, "CALIPER_DUPLICATES_IDS=0")
+	s := h.serve()
+	one, two := eventID("once", 1), eventID("once", 2)
+	s.stored(one)
+	s.stored(two, one, one)
+	s.post(envelope("of another content", one)).want(t, 200, `"accepted":1`)
+	read := h.reader(t, dir, "--unique")
+	want := h.must("tail", "standard", "--no-follow", "--unique")
+	if r := read(); r.code != 0 || r.stdout != want || strings.Count(want, "\n") != 3 {
+		t.Errorf("exit %d, printed\n%swant\n%s%s", r.code, r.stdout, want, r.stderr)
 	}
 }
 

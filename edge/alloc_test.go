@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"caliperedge/pipeline"
 
@@ -42,6 +43,29 @@ func newInMemory(body string, header ...string) *inMemory {
 	return r
 }
 
+// windowed is the default: duplicates are looked for. The window is as small as
+// to be full before the tests begin.
+var windowed = pipeline.Config{DuplicateIDs: 10_000, DuplicateAge: time.Hour}
+
+// renew gives every event of r another id, so that it is no duplicate.
+func (r *inMemory) renew() {
+	const prefix = "urn:uuid:00000000-0000-4000-8"
+	for rest := r.body; ; {
+		i := bytes.Index(rest, []byte(prefix))
+		if i < 0 {
+			return
+		}
+		rest = rest[i+len(prefix):]
+		renewals++
+		for j, n := len("000-000000000000")-1, renewals; n > 0; n /= 10 {
+			rest[j] = '0' + byte(n%10)
+			j--
+		}
+	}
+}
+
+var renewals = 1000
+
 func (r *inMemory) handle(e *Endpoint) int {
 	r.stream.Reset(r.body)
 	r.Request.SetBodyStream(&r.stream, len(r.body))
@@ -58,9 +82,10 @@ func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	s := build(t, serving{publisher: &instant{}})
+	s := build(t, serving{publisher: &instant{}, pipeline: windowed})
 	warm := newInMemory(envelope(events(100)...))
 	for range 300 {
+		warm.renew()
 		warm.handle(s.Endpoint)
 	}
 	for _, c := range []struct {
@@ -75,6 +100,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := testing.AllocsPerRun(300, func() {
+				c.r.renew()
 				if status := c.r.handle(s.Endpoint); status != c.status {
 					t.Fatalf("status %d, want %d: %s", status, c.status, c.r.Response.Body())
 				}
@@ -86,19 +112,41 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// TestAllocationsOfDuplicates: what is known costs nothing but its look.
+func TestAllocationsOfDuplicates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	s := build(t, serving{publisher: &instant{}, pipeline: windowed})
+	for _, n := range []int{1, 100} {
+		r := newInMemory(envelope(events(n)...))
+		r.handle(s.Endpoint)
+		if got := testing.AllocsPerRun(300, func() {
+			if status := r.handle(s.Endpoint); status != 200 {
+				t.Fatalf("status %d: %s", status, r.Response.Body())
+			}
+		}); got > 0 {
+			t.Errorf("%v allocations for %d duplicates", got, n)
+		}
+	}
+}
+
 func BenchmarkReceive(b *testing.B) {
 	for _, n := range []int{1, 100} {
-		b.Run(fmt.Sprintf("events=%d", n), func(b *testing.B) {
-			s := build(b, serving{publisher: &instant{}})
-			r := newInMemory(envelope(events(n)...))
-			b.SetBytes(int64(len(r.body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if status := r.handle(s.Endpoint); status != 200 {
-					b.Fatalf("status %d", status)
+		for _, ids := range []int{0, 2_000_000} {
+			b.Run(fmt.Sprintf("events=%d/window=%d", n, ids), func(b *testing.B) {
+				s := build(b, serving{publisher: &instant{}, pipeline: pipeline.Config{DuplicateIDs: ids, DuplicateAge: time.Hour}})
+				r := newInMemory(envelope(events(n)...))
+				b.SetBytes(int64(len(r.body)))
+				b.ReportAllocs()
+				for b.Loop() {
+					r.renew()
+					if status := r.handle(s.Endpoint); status != 200 {
+						b.Fatalf("status %d", status)
+					}
 				}
-			}
-			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
-		})
+				b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			})
+		}
 	}
 }

@@ -205,6 +205,10 @@ func appendSuccess(b []byte, n tally, r *pipeline.Receipt, kept []pipeline.Part,
 	b = strconv.AppendInt(b, int64(stored), 10)
 	b = append(b, `,"rejected":`...)
 	b = strconv.AppendInt(b, int64(rejected), 10)
+	if n := r.Duplicates(); n > 0 {
+		b = append(b, `,"duplicates":`...)
+		b = strconv.AppendInt(b, int64(n), 10)
+	}
 	b = append(b, `,"topics":{`...)
 	b = appendParts(b, r.Parts())
 	if len(kept) > 0 {
@@ -221,7 +225,8 @@ func appendSuccess(b []byte, n tally, r *pipeline.Receipt, kept []pipeline.Part,
 	return append(b, '}')
 }
 
-// appendParts appends a member for each topic: the messages that hold the parts.
+// appendParts appends a member for each topic: the messages that hold the parts,
+// as far as their addresses are known.
 func appendParts(b []byte, parts []pipeline.Part) []byte {
 	last, addressed := "", false
 	for _, part := range parts {
@@ -233,7 +238,7 @@ func appendParts(b []byte, parts []pipeline.Part) []byte {
 			last, addressed = part.Topic, false
 		}
 		if part.Sequence == 0 {
-			continue // spooled: it gets its address when it is forwarded
+			continue // spooled, it gets its address when it is forwarded; or forgotten
 		}
 		if addressed {
 			b = append(b, ',')

@@ -364,12 +364,14 @@ func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *p
 		e.refuse(ctx, refused{refusal: r, kept: kept})
 		return
 	}
-	account.stored()
+	account.stored(receipt.Duplicates(), receipt.Conflicts())
 	n := account.tally
 	if n.conformant < n.items {
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 	}
-	ctx.Response.Header.Set("Caliper-Durability", string(receipt.Level()))
+	if level := receipt.Level(); level != "" {
+		ctx.Response.Header.Set("Caliper-Durability", string(level))
+	}
 	answer := e.answers.get()
 	answer.b = appendSuccess(answer.b, n, receipt, kept, e.pipeline.Topics(), false)
 	ctx.SetContentType(contentTypeJSON)

@@ -127,6 +127,8 @@ func (f *exchangeFile) set(t testing.TB, file, setting string) {
 	case "level": // of durability
 		f.store = pipelinetest.NewMemory(testTopics...)
 		f.store.Level = pipeline.Level(value)
+	case "duplicates": // are known
+		f.serving.pipeline.DuplicateIDs, f.serving.pipeline.DuplicateAge = 1000, time.Hour
 	case "small-batches": // an envelope needs several messages
 		f.serving.pipeline.MaxBatchRecords = 2
 	default:
@@ -338,6 +340,8 @@ func expand(t testing.TB, text string) []byte {
 			return []byte(eventID(n))
 		case "event":
 			return []byte(event(n))
+		case "same": // with the id of event n
+			return []byte(strings.Replace(event(n), "/pages/1", "/pages/2", 1))
 		case "bad":
 			return []byte(badEvent(n))
 		case "entity":

@@ -80,7 +80,7 @@ type toolMetrics struct {
 	m                                            *edgeMetrics
 	bytes                                        *metrics.Counter
 	received, accepted, rejected, refused, debug *metrics.Counter
-	storedEvents, duplicate, unclear             *metrics.Counter
+	storedEvents, duplicate, unclear, conflict   *metrics.Counter
 	requests, storedRequests, duplicateRequests  *metrics.Counter
 	rejectedRequests, refusedRequests            *metrics.Counter
 	debugRequests                                *metrics.Counter
@@ -106,6 +106,7 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 		rejected:          counter("caliper_events_rejected_total", ""),
 		refused:           counter("caliper_events_refused_total", ""),
 		unclear:           counter("caliper_events_unclear_total", ""),
+		conflict:          counter("caliper_events_conflict_total", ""),
 		debug:             counter("caliper_events_debug_total", ""),
 		kept:              counter("caliper_rejected_kept_total", ""),
 		notKept:           counter("caliper_rejected_not_kept_total", ""),
@@ -186,10 +187,18 @@ func (a *account) notStored(unclear bool) {
 	}
 }
 
-func (a *account) stored() {
+// stored counts an envelope that is durable. So many of its events are duplicates,
+// and so many others have the id of another event.
+func (a *account) stored(duplicates, conflicts int) {
 	a.ended = true
-	a.storedRequests.Inc()
+	if duplicates == a.conformant {
+		a.duplicateRequests.Inc()
+	} else {
+		a.storedRequests.Inc()
+	}
 	a.accepted.Add(a.conformant)
-	a.storedEvents.Add(a.conformant)
+	a.storedEvents.Add(a.conformant - duplicates)
+	a.duplicate.Add(duplicates)
+	a.conflict.Add(conflicts)
 	a.rejected.Add(a.items - a.conformant)
 }

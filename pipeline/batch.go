@@ -24,11 +24,13 @@ type entry struct {
 	round   uint64    // of receipt, which may be reused once this is settled
 	by      time.Time // when receipt's wait is to end, settled or not
 	end     int       // its records end here in buf
+	first   int       // how many records for the topic receipt has before them
 	records int
 }
 
-// join makes the records appended since the last join an entry of r.
-func (b *batch) join(r *Receipt, records int) {
+// join makes the records appended since the last join an entry of r, which has
+// so many before them.
+func (b *batch) join(r *Receipt, first, records int) {
 	if r.deadline.After(b.deadline) {
 		b.deadline = r.deadline
 	}
@@ -36,7 +38,7 @@ func (b *batch) join(r *Receipt, records int) {
 		b.nearest = r.deadline
 	}
 	b.records += records
-	b.entries = append(b.entries, entry{receipt: r, round: r.round.Load(), by: r.deadline, end: len(b.buf), records: records})
+	b.entries = append(b.entries, entry{receipt: r, round: r.round.Load(), by: r.deadline, end: len(b.buf), first: first, records: records})
 }
 
 // expire ends the waits that were to end before t.
@@ -95,8 +97,8 @@ func (p piece) halve() (piece, piece) {
 	first.count = bytes.Count(first.records, []byte{'\n'})
 	second := piece{records: p.records[cut:], start: p.start + cut, count: p.count - first.count}
 	e.receipt.expect(1)
-	first.entries = []entry{{receipt: e.receipt, end: p.start + cut, records: first.count}}
-	second.entries = []entry{{receipt: e.receipt, end: e.end, records: second.count}}
+	first.entries = []entry{{receipt: e.receipt, end: p.start + cut, first: e.first, records: first.count}}
+	second.entries = []entry{{receipt: e.receipt, end: e.end, first: e.first + first.count, records: second.count}}
 	return first, second
 }
 

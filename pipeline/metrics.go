@@ -40,6 +40,14 @@ func newPipelineMetrics(set *metrics.Set, p *Pipeline) *pipelineMetrics {
 		}
 		return 1
 	})
+	if w := p.window; w != nil {
+		set.NewGauge("caliper_duplicates_ids", func() float64 { ids, _ := w.held(); return float64(ids) })
+		set.NewGauge("caliper_duplicates_limit_ids", func() float64 { return float64(w.limit()) })
+		set.NewGauge("caliper_duplicates_window_seconds", func() float64 { _, back := w.held(); return back.Seconds() })
+		set.NewGauge("caliper_duplicates_limit_seconds", func() float64 { return w.age.Seconds() })
+		set.NewGauge("caliper_duplicates_bytes", func() float64 { return float64(w.bytes()) })
+		set.NewGauge("caliper_duplicates_waiting", func() float64 { return float64(w.waiting.Load()) })
+	}
 	return m
 }
 

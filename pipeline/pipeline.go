@@ -35,7 +35,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"caliperedge/validate"
 
@@ -111,6 +110,11 @@ type Config struct {
 	// is larger once packed is halved. Zero means MaxMessageBytes less
 	// HeaderRoomBytes; at least MaxRecordBytes and a line break.
 	MaxMessageBytes int
+	// DuplicateIDs and DuplicateAge bound the window in which an event that is
+	// sent again is not stored again. Each ID takes about 44 bytes, which are
+	// allocated at once. Zero of either means that there is no window.
+	DuplicateIDs int
+	DuplicateAge time.Duration
 	// Encoding is the Content-Encoding of messages: EncodingNone,
 	// EncodingSnappy or EncodingZstd.
 	Encoding string
@@ -136,6 +140,9 @@ const (
 	DefaultMaxEnvelopeBytes = 16 << 20
 	DefaultMaxBatchBytes    = 4 << 20
 )
+
+// MaxDuplicateIDs is how many IDs a window may hold: 44 GB.
+const MaxDuplicateIDs = 1_000_000_000
 
 func (c Config) withDefaults() Config {
 	c.BudgetBytes = either(c.BudgetBytes, DefaultBudgetBytes)
@@ -172,6 +179,8 @@ func (c Config) check() error {
 	fault(c.MaxBatchRecords < 1 || c.MaxBatchRecords > MaxBatchRecords, "batch of %d records, expected 1 to %d", c.MaxBatchRecords, MaxBatchRecords)
 	fault(c.MaxMessageBytes <= MaxRecordBytes, "message of %d bytes, a record may have %d and a line break", c.MaxMessageBytes, MaxRecordBytes)
 	fault(c.BudgetBytes < c.MaxEnvelopeBytes, "budget of %d bytes is below the %d bytes that the records of one envelope may have", c.BudgetBytes, c.MaxEnvelopeBytes)
+	fault(c.DuplicateIDs < 0 || c.DuplicateIDs > MaxDuplicateIDs, "window of %d ids for duplicates, expected 0 to %d", c.DuplicateIDs, MaxDuplicateIDs)
+	fault(c.DuplicateAge < 0, "window of %v for duplicates, expected 0 or more", c.DuplicateAge)
 	fault(c.PublishesPerTopic < 1, "%d publishes per topic, expected at least 1", c.PublishesPerTopic)
 	fault(c.AttemptTimeout > c.PublishTimeout, "attempt timeout %v is above the publish timeout %v", c.AttemptTimeout, c.PublishTimeout)
 	errs = append(errs, checkEncoding(c.Encoding))
@@ -188,6 +197,7 @@ type Pipeline struct {
 	topics    []*topic
 	rejected  *topic // nil where there is no TopicRejected
 	budget    *Budget
+	window    *window // nil where there is none
 	metrics   *pipelineMetrics
 
 	pool     *ants.PoolWithFuncGeneric[*topic]
@@ -227,6 +237,7 @@ func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
 	p := &Pipeline{
 		cfg: cfg, log: log, publisher: publisher, router: router,
 		budget: NewBudget(cfg.BudgetBytes),
+		window: newWindow(cfg.DuplicateIDs, cfg.DuplicateAge, cfg.Topics),
 		failed: make(chan struct{}, 1),
 		idle:   make(chan struct{}),
 	}
@@ -329,32 +340,43 @@ func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time
 // Submit hands the records of r in; the wait for them ends by deadline. Without an
 // error all of them are admitted, and Wait tells what became of them. With
 // ErrBusy, ErrUnavailable or ErrClosed none is; a deadline too near to publish
-// anything before it is ErrUnavailable as well.
+// anything before it is ErrUnavailable as well. An envelope of nothing but
+// duplicates that are stored needs no store.
 //
 // Submit copies what it needs: the envelope of r and the body that it lies in
 // are free once it has returned. It blocks no longer than copying takes.
 func (p *Pipeline) Submit(r *Receipt, deadline time.Time) error {
 	p.drain.RLock()
 	defer p.drain.RUnlock()
+	now := time.Now()
+	look := look{w: p.window, r: r}
+	if !p.draining && look.known(now) {
+		r.begin(deadline)
+		r.finish()
+		return nil
+	}
 	if err := p.readyLocked(); err != nil {
 		return err
 	}
-	if time.Until(deadline) < answerMargin+minAttempt {
+	if deadline.Sub(now) < answerMargin+minAttempt {
 		return ErrUnavailable
 	}
-	r.held = int64(len(r.routes))*int64(unsafe.Sizeof(TopicSet(0))) + r.notes.bytes()
-	if !p.budget.Reserve(r.bytes + r.held) {
+	need := r.bytes + r.keepBytes()
+	if !p.budget.Reserve(need) {
 		return ErrBusy
 	}
-	r.deadline = deadline
-	r.submitted = true
-	r.round.Add(1)
-	r.expect(1) // Submit itself, so that nothing settles before all has joined
+	r.begin(deadline)
+	r.todo = r.routes
+	defer look.end()
+	look.claim()
+	r.held = r.keepBytes()
+	p.budget.Release(need - r.bytes - r.held) // of duplicates, and for marks that are not needed
 	for place := range r.share {
 		if r.share[place].records > 0 {
 			p.topics[place].submit(r)
 		}
 	}
+	look.joined = true
 	r.finish()
 	return nil
 }
@@ -412,6 +434,7 @@ func (p *Pipeline) watch() {
 			for _, t := range p.topics {
 				t.expire(now.Add(watchInterval))
 			}
+			p.window.expire(now.Add(watchInterval))
 		}
 	}
 }

@@ -250,6 +250,7 @@ func TestSealOnRecordsAndBytes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pub := newScript()
+				cfg.PublishesPerTopic = 1 // two would leave in either order
 				p := newPipeline(t, cfg, pub)
 				var all []<-chan error
 				add := func(items ...string) {
@@ -772,8 +773,8 @@ func TestExpiryOfAnEarlierRound(t *testing.T) {
 	r.round.Add(1) // as Submit does
 	r.deadline = time.Now().Add(-time.Second)
 	r.expect(1)
-	b.join(r, 1)
-	r.settle(Part{}, nil)
+	b.join(r, 0, 1)
+	r.settle(nil, Part{}, nil)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -783,7 +784,7 @@ func TestExpiryOfAnEarlierRound(t *testing.T) {
 	if len(r.done) != 0 {
 		t.Error("an entry of the round before ended the wait of this one")
 	}
-	r.settle(Part{}, nil)
+	r.settle(nil, Part{}, nil)
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,13 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"caliperedge/validate"
 )
@@ -20,11 +22,17 @@ type Receipt struct {
 	env      *validate.Envelope
 	head     recordHead
 	routes   []TopicSet
-	share    []topicShare // by place of the topic
+	todo     []TopicSet   // routes less what is stored already: what Submit appends
+	share    []topicShare // by place of the topic, of what is to be stored
 	notes    annotations
 	bytes    int64 // of all records
-	held     int64 // taken from the budget for routes and notes
+	held     int64 // taken from the budget for what the receipt itself keeps
 	deadline time.Time
+
+	claims                []uint64 // by item, of the window for duplicates; or none
+	spare                 []TopicSet
+	scratch               []byte
+	duplicates, conflicts int
 
 	submitted bool
 	settled   bool          // Wait was ended by the last settlement
@@ -43,6 +51,7 @@ type Receipt struct {
 type topicShare struct {
 	bytes   int
 	records int
+	joined  int // of the records
 }
 
 // Part is one message that holds records of the envelope.
@@ -55,8 +64,85 @@ type Part struct {
 	// Level is what the acknowledgement survives.
 	Level Level
 
-	place int
+	place     int
+	duplicate bool // stored before, or by another envelope
 }
+
+// begin opens a round, which Submit itself has to finish, so that nothing
+// settles before all has joined.
+func (r *Receipt) begin(deadline time.Time) {
+	r.deadline, r.held = deadline, 0
+	r.submitted = true
+	r.round.Add(1)
+	r.expect(1)
+}
+
+// keepBytes is what r keeps of memory while it waits: routes and notes, and with
+// a window for duplicates the claims and, until they are made, the marks that
+// records may still get.
+func (r *Receipt) keepBytes() int64 {
+	n := int64(len(r.routes))*int64(unsafe.Sizeof(TopicSet(0))) + r.notes.bytes()
+	if r.p.window == nil {
+		return n
+	}
+	n += int64(len(r.routes)) * int64(unsafe.Sizeof(uint64(0)))
+	if len(r.claims) == 0 {
+		for _, share := range r.share {
+			n += int64(share.records * len(textConflict))
+		}
+	}
+	return n + int64(r.duplicates)*duplicateBytes
+}
+
+// conflict marks item i as one whose id stands for another event as well. A
+// record that has no room for the mark is stored without.
+func (r *Receipt) conflict(i int) {
+	r.conflicts++
+	for place := range r.routes[i].All {
+		if r.recordBytes(i, place)-len("\n")+len(textConflict) > MaxRecordBytes {
+			return
+		}
+	}
+	r.annotate(i, []byte(textConflict))
+}
+
+// skip leaves item i out of what is to be stored.
+func (r *Receipt) skip(i int) {
+	if r.duplicates == 0 {
+		r.spare = append(r.spare[:0], r.routes...)
+		r.todo = r.spare
+	}
+	r.duplicates++
+	r.todo[i] = 0
+	for place := range r.routes[i].All {
+		n := r.recordBytes(i, place)
+		r.share[place].bytes -= n
+		r.share[place].records--
+		r.bytes -= int64(n)
+	}
+}
+
+// recordBytes is the size of the record of item i for a topic.
+func (r *Receipt) recordBytes(i, place int) int {
+	return recordBytes(&r.head, &r.env.Items()[i], r.notes.of(i), r.p.topics[place].name)
+}
+
+// know adds the message that holds an event which is stored already.
+func (r *Receipt) know(part Part) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.parts); n == 0 || r.parts[n-1] != part {
+		r.parts = append(r.parts, part)
+	}
+}
+
+// Duplicates is how many of the accepted items had been stored before, or by
+// another envelope at the same time. Conflicts is how many others have the id of
+// an event with another content.
+func (r *Receipt) Duplicates() int { return r.duplicates }
+
+// Conflicts: see Duplicates.
+func (r *Receipt) Conflicts() int { return r.conflicts }
 
 // Routes returns for each item of data, in order, the topics that take it. The
 // slice is valid until Release.
@@ -66,12 +152,18 @@ func (r *Receipt) Routes() []TopicSet { return r.routes }
 // Wait without an error. The slice is valid until Release.
 func (r *Receipt) Parts() []Part { return r.parts }
 
-// Level returns the weakest level of the parts: what all of the envelope
-// survives.
+// Level returns the weakest level of the parts: what all that was stored of the
+// envelope survives. It is empty where everything was a duplicate.
 func (r *Receipt) Level() Level {
-	level := r.parts[0].Level
-	for _, p := range r.parts[1:] {
-		level = level.Weaker(p.Level)
+	level := Level("")
+	for _, p := range r.parts {
+		switch {
+		case p.duplicate:
+		case level == "":
+			level = p.Level
+		default:
+			level = level.Weaker(p.Level)
+		}
 	}
 	return level
 }
@@ -89,14 +181,16 @@ func (r *Receipt) Wait() error {
 		return ErrUnacknowledged
 	}
 	r.settled = true
-	sortParts(r.parts)
+	r.parts = sortParts(r.parts)
 	return r.err
 }
 
 // Unclear tells, after a Wait with an error, whether records of the envelope
 // may be stored all the same: because nobody knows, or because others of its
 // messages are.
-func (r *Receipt) Unclear() bool { return r.late || r.unclear || len(r.parts) > 0 }
+func (r *Receipt) Unclear() bool {
+	return r.late || r.unclear || slices.ContainsFunc(r.parts, func(p Part) bool { return !p.duplicate })
+}
 
 // end ends the wait of a round, and reports whether nothing else had ended it
 // before.
@@ -125,8 +219,16 @@ func (r *Receipt) Release() {
 	r.head = recordHead{}
 	r.parts = r.parts[:0]
 	r.notes.reset()
+	r.claims = r.claims[:0]
+	r.duplicates, r.conflicts = 0, 0
 	if cap(r.routes) > maxPooledRoutes {
-		r.routes = nil
+		r.routes, r.spare, r.claims = nil, nil, nil
+	}
+	if cap(r.scratch) > maxPooledText {
+		r.scratch = nil
+	}
+	if cap(r.parts) > maxPooledRoutes {
+		r.parts = nil
 	}
 	r.p.receipts.Put(r)
 }
@@ -137,8 +239,9 @@ const maxPooledRoutes = 4096
 // expect announces n further settlements.
 func (r *Receipt) expect(n int32) { r.pending.Add(n) }
 
-// settle ends one expectation: with the part that is stored, or with err.
-func (r *Receipt) settle(part Part, err error) {
+// settle ends one expectation: with the part that is stored, or with err. e is
+// the entry whose records the part holds, nil where they are another envelope's.
+func (r *Receipt) settle(e *entry, part Part, err error) {
 	r.mu.Lock()
 	if err == nil {
 		r.parts = append(r.parts, part)
@@ -147,8 +250,12 @@ func (r *Receipt) settle(part Part, err error) {
 		if r.err == nil {
 			r.err = err
 		}
+		err = r.err
 	}
 	r.mu.Unlock()
+	if e != nil && len(r.claims) > 0 {
+		r.settleClaims(e, part, err)
+	}
 	r.finish()
 }
 
@@ -165,20 +272,38 @@ func (r *Receipt) finish() {
 	}
 }
 
-// sortParts orders a handful of parts without allocating.
-func sortParts(parts []Part) {
-	for i := 1; i < len(parts); i++ {
-		for j := i; j > 0 && before(&parts[j], &parts[j-1]); j-- {
-			parts[j], parts[j-1] = parts[j-1], parts[j]
+// settleClaims tells the window for duplicates what became of the items whose
+// records e has.
+func (r *Receipt) settleClaims(e *entry, part Part, err error) {
+	n := 0 // records for the part's topic
+	for i, set := range r.todo {
+		if set&(1<<part.place) == 0 {
+			continue
+		}
+		if n++; n > e.first {
+			r.p.window.settle(r.claims[i], part, err)
+		}
+		if n == e.first+e.records {
+			return
 		}
 	}
 }
 
-func before(a, b *Part) bool {
-	if a.place != b.place {
-		return a.place < b.place
-	}
-	return a.Sequence < b.Sequence
+// sortParts orders parts without allocating, and keeps one of those that are of
+// the same message: one that this envelope has stored itself, where there is one.
+func sortParts(parts []Part) []Part {
+	slices.SortFunc(parts, func(a, b Part) int {
+		switch {
+		case a.place != b.place:
+			return cmp.Compare(a.place, b.place)
+		case a.Sequence != b.Sequence || a.duplicate == b.duplicate:
+			return cmp.Compare(a.Sequence, b.Sequence)
+		case b.duplicate:
+			return -1
+		}
+		return 1
+	})
+	return slices.CompactFunc(parts, func(a, b Part) bool { return a.place == b.place && a.Sequence == b.Sequence })
 }
 
 // AppendRecord appends the record of item i for the topic at that place, as

@@ -74,7 +74,7 @@ func (t *topic) gatherLocked(r *Receipt) {
 	whole := t.roomLocked(share.bytes, share.records)
 	records := 0
 	items := r.env.Items()
-	for i, set := range r.routes {
+	for i, set := range r.todo {
 		if set&(1<<t.place) == 0 {
 			continue
 		}
@@ -104,8 +104,10 @@ func (t *topic) roomLocked(bytes, records int) bool {
 // joinLocked makes the records appended last an entry of r.
 func (t *topic) joinLocked(r *Receipt, records int) {
 	if records > 0 {
+		share := &r.share[t.place]
 		r.expect(1)
-		t.open.join(r, records)
+		t.open.join(r, share.joined, records)
+		share.joined += records
 	}
 }
 
@@ -190,7 +192,7 @@ func (t *topic) publish(b *batch) (finished bool) {
 		err := fmt.Errorf("%w: a worker panicked: %v", ErrUnacknowledged, cause)
 		t.failed(err)
 		for i := range todo {
-			t.settle(&todo[i], Part{}, err)
+			t.settle(&todo[i], Part{place: t.place}, err)
 		}
 	}()
 	t.p.metrics.sealed(b)
@@ -219,9 +221,9 @@ func (t *topic) settle(p *piece, part Part, err error) {
 		t.aside.budget.Release(int64(n))
 	}
 	for len(p.entries) > 0 {
-		e := p.entries[0]
+		e := &p.entries[0]
 		p.entries = p.entries[1:]
-		e.receipt.settle(part, err)
+		e.receipt.settle(e, part, err)
 	}
 }
 

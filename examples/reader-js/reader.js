@@ -1,11 +1,13 @@
 // Prints the records of a topic, one a line, with the credential that
 // `caliper-edge consumer add NAME TOPIC` printed:
 //
-//   node reader.js CREDENTIAL-FILE [--once]
+//   node reader.js CREDENTIAL-FILE [--once] [--unique]
 //
 // A message is a batch of records. It is acknowledged after all of them have
 // been written, so that nothing is lost; a reader that ends in between gets the
-// batch again.
+// batch again. With --unique an event that was printed before is left out, as far
+// as this process remembers.
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { jetstream } from "@nats-io/jetstream";
@@ -41,9 +43,28 @@ const unpackers = (size) => ({
   zstd: (data) => decompress(data, new Uint8Array(size)),
 });
 
+const remembered = 100_000; // events, and up to twice as many
+let [recent, before] = [new Set(), new Set()];
+
+/** Whether an event of this tool, id and content comes for the first time. */
+function isNew(line) {
+  const { tool, id, event } = JSON.parse(line);
+  const key = createHash("sha256").update(JSON.stringify([tool, id, event])).digest("base64");
+  const known = recent.has(key) || before.has(key);
+  if (recent.size >= remembered) [recent, before] = [new Set(), recent];
+  recent.add(key);
+  return !known;
+}
+
+/** The records without those that came before. */
+function unique(records) {
+  const lines = new TextDecoder().decode(records).split("\n").filter((line) => line !== "" && isNew(line));
+  return lines.map((line) => line + "\n").join("");
+}
+
 const [file, ...options] = process.argv.slice(2);
-if (!file || options.some((option) => option !== "--once")) {
-  console.error("usage: node reader.js CREDENTIAL-FILE [--once]");
+if (!file || options.some((option) => option !== "--once" && option !== "--unique")) {
+  console.error("usage: node reader.js CREDENTIAL-FILE [--once] [--unique]");
   process.exit(2);
 }
 const { server, user, password, stream, consumer: name } = readCredential(file);
@@ -62,7 +83,8 @@ for (let seen = true; !stopping && (seen || !options.includes("--once")); ) {
   seen = false;
   for await (const message of await consumer.fetch({ max_messages: 16, expires: idle })) {
     seen = true;
-    if (!process.stdout.write(unpack(message))) await once(process.stdout, "drain");
+    const records = unpack(message);
+    if (!process.stdout.write(options.includes("--unique") ? unique(records) : records)) await once(process.stdout, "drain");
     message.ack();
     if (stopping) break; // what was fetched and not acknowledged comes again
   }

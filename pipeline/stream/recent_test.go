@@ -1,0 +1,99 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"caliperedge/pipeline"
+)
+
+// recordOf is a record of tool and id.
+func recordOf(tool, id, event string) []byte {
+	return fmt.Appendf(nil, `{"id":%q,"type":"ViewEvent","action":"Viewed","tool":%q,"topic":"standard","event":%s}`, id, tool, event)
+}
+
+// Recent reads topics from their ends, until it is told that it is enough.
+func TestRecent(t *testing.T) {
+	p := openDir(t, t.TempDir())
+	const messages = 3 * minChunk
+	publish := func(topic string, n int) {
+		t.Helper()
+		body := append(recordOf("tool", fmt.Sprintf("%s-%d", topic, n), "{}"), '\n')
+		body = append(body, body...)
+		m := pipeline.Message{Topic: topic, ID: fmt.Sprint(topic, n), Records: 2, Bytes: len(body), Body: body}
+		if _, err := p.Publish(t.Context(), &m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range messages {
+		publish("standard", n+1)
+	}
+	between := time.Now()
+	publish("tight", 1)
+
+	read := func(ctx context.Context, since time.Time, limit int) (seen map[string][]uint64, reached time.Time) {
+		t.Helper()
+		seen, records := make(map[string][]uint64), 0
+		reached, err := p.Recent(ctx, []string{"standard", "tight"}, since, func(topic string, sequence uint64, stored time.Time, record []byte) bool {
+			if who, ok := pipeline.IdentityOf(record); !ok || string(who.ID) != fmt.Sprintf("%q", fmt.Sprintf("%s-%d", topic, sequence)) || time.Since(stored) > time.Hour {
+				t.Errorf("%s:%d, stored %v, is %s", topic, sequence, stored, record)
+			}
+			seen[topic] = append(seen[topic], sequence)
+			records++
+			return records < limit
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seen, reached
+	}
+	everything := time.Now().Add(-time.Hour)
+	seen, reached := read(t.Context(), everything, 1000)
+	if len(seen["tight"]) != 2 || !reached.Equal(everything) {
+		t.Errorf("read %v, reached %v", seen, reached)
+	}
+	slices.Sort(seen["standard"])
+	if all := slices.Compact(seen["standard"]); len(all) != messages {
+		t.Errorf("read %d messages of %d", len(all), messages)
+	}
+	seen, reached = read(t.Context(), everything, minChunk)
+	if len(seen["tight"]) != 2 || len(seen["standard"]) != 2*minChunk || !slices.Contains(seen["standard"], messages) || !reached.After(everything) {
+		t.Errorf("told to stop: read %v, reached %v", seen, reached)
+	}
+	if seen, _ = read(t.Context(), between, 1000); len(seen["tight"]) != 2 || len(seen["standard"]) != 0 {
+		t.Errorf("read %v for what was stored last", seen)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Recent(ended, []string{"standard"}, everything, nil); err == nil {
+		t.Error("no error where the streams cannot be asked")
+	}
+}
+
+func TestDedup(t *testing.T) {
+	d := NewDedup(3)
+	for i, c := range []struct {
+		record []byte
+		seen   bool
+	}{
+		{recordOf("t", "a", "{}"), false},
+		{recordOf("t", "a", "{}"), true},
+		{recordOf("u", "a", "{}"), false},
+		{recordOf("t", "a", "[]"), false},
+		{recordOf("t", "b", "{}"), false}, // the generation before has three
+		{recordOf("t", "a", "{}"), true},
+		{recordOf("t", "c", "{}"), false},
+		{recordOf("t", "d", "{}"), false},
+		{recordOf("u", "a", "{}"), false}, // forgotten
+		{[]byte(`{"tool":"t","reasons":[],"raw":"AA=="}`), false},
+		{[]byte(`{"tool":"t","reasons":[],"raw":"AA=="}`), false},
+		{[]byte(`{`), false},
+	} {
+		if got := d.Seen(c.record); got != c.seen {
+			t.Errorf("%d: %s was seen: %v", i, c.record, got)
+		}
+	}
+}

@@ -208,8 +208,33 @@ func (s *Server) Kill() {
 	<-s.ended
 }
 
-// Pause stops the process with SIGSTOP: its connections stand and nothing answers.
-func (s *Server) Pause() { s.t.Helper(); s.signal(syscall.SIGSTOP) }
+// Pause stops the process with SIGSTOP, and returns when all of it stands: its
+// connections stay and nothing answers.
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	for end := time.Now().Add(patience); !s.stopped(); time.Sleep(pollEvery) {
+		if time.Now().After(end) {
+			s.t.Fatalf("nats-server is not stopped after %v", patience)
+		}
+	}
+}
+
+// stopped reports whether every thread of the process is.
+func (s *Server) stopped() bool {
+	s.t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if _, state, ok := strings.Cut(string(text), ") "); err == nil && ok && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return len(threads) > 0
+}
 
 // Continue lets a paused process go on.
 func (s *Server) Continue() { s.t.Helper(); s.signal(syscall.SIGCONT) }

@@ -34,6 +34,8 @@ type Options struct {
 	CheckObject bool
 	// InheritContext lends an item without `@context` the one in force for the item before it.
 	InheritContext bool
+	// Vocabulary is what the sender is granted beyond Caliper's. Nil grants nothing.
+	Vocabulary *Vocabulary
 }
 
 // What Err returns, in the order in which the checks are made (contract 1.1, checks 9 to 12).
@@ -59,6 +61,7 @@ type Envelope struct {
 	items      []Item
 	conformant int
 	inContext  bool // the `@context` last given was accepted
+	inGranted  bool // it was, by the options' vocabulary
 
 	index *index // nil until pass needs it; 26 KiB
 	dec   decoder.Decoder
@@ -72,7 +75,9 @@ type Item struct {
 	Faults Faults
 	// Entity marks an entity describe: its type is an entity type, and it has no action (rule R9).
 	Entity bool
-	// Type and Action are canonical spellings out of this package's tables, valid for ever. Empty where unknown;
+	// Extra are the rules that the item keeps only by Options.Vocabulary: FaultContext, FaultAction or both.
+	Extra Faults
+	// Type and Action are canonical spellings out of this package's tables, or out of Options.Vocabulary, valid for ever. Empty where unknown;
 	// Action is empty for entities.
 	Type, Action string
 	// Time is `eventTime` in UTC with three fraction digits and Z. All zero for entities and faulty times.

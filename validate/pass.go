@@ -42,7 +42,7 @@ func (e *Envelope) pass() bool {
 // forget undoes what pass has left in e.
 func (e *Envelope) forget() {
 	clear(e.items)
-	e.items, e.conformant, e.inContext = e.items[:0], 0, false
+	e.items, e.conformant, e.inContext, e.inGranted = e.items[:0], 0, false, false
 	e.outer = outerMembers{Data: e.outer.Data}
 	e.facts = facts{spans: e.facts.spans}
 }

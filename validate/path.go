@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -211,3 +212,6 @@ func PlainText(value []byte) (text []byte, ok bool) {
 	}
 	return value, true
 }
+
+// Equal tells whether p and q lead to the same member.
+func (p Path) Equal(q Path) bool { return slices.Equal(p.names, q.names) }

@@ -62,6 +62,9 @@ func (e *Envelope) checkItem(it *Item, value []byte, m *itemMembers) {
 	isObject := value[0] == '{'
 	if isObject {
 		e.checkMembers(it, m)
+		if it.Faults&(FaultContext|FaultAction) != 0 && e.opt.Vocabulary != nil {
+			e.grant(it, m)
+		}
 	} else {
 		it.Faults = allOfEvent
 	}
@@ -80,6 +83,7 @@ func (e *Envelope) checkMembers(it *Item, m *itemMembers) {
 	}
 	if isPresent(m.Context) || !e.opt.InheritContext {
 		e.inContext = hasContext(m.Context)
+		e.inGranted = !e.inContext && e.opt.Vocabulary != nil && e.opt.Vocabulary.hasContext(m.Context)
 	}
 	if !e.inContext {
 		it.Faults |= FaultContext

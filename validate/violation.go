@@ -103,17 +103,20 @@ func (e *Envelope) ItemViolations(i int) []Violation {
 		case !isObject:
 			v.Pointer, v.Found, v.Expected = pointer, found(it.Raw), "an object"
 		case f&-f == FaultAction:
-			explainAction(&v, pointer, &m)
+			explainAction(&v, pointer, &m, e.opt.Vocabulary.actionsOf(m.Type))
 		}
 		all = append(all, v)
 	}
 	return all
 }
 
-// explainAction points at the type where that is to blame, else at the action and to what the type takes.
-func explainAction(v *Violation, pointer string, m *itemMembers) {
+// explainAction points at the type where that is to blame, else at the action and to what the type takes, the actions
+// granted to the sender included.
+func explainAction(v *Violation, pointer string, m *itemMembers, granted []string) {
 	t := typeOf(m.Type)
 	switch {
+	case t == nil && granted != nil:
+		v.Expected = strings.Join(granted, ", ")
 	case t == nil:
 		v.Pointer, v.Found = pointer+"/type", found(m.Type)
 		v.Expected = "an event type, or an entity type without an action"
@@ -126,7 +129,7 @@ func explainAction(v *Violation, pointer string, m *itemMembers) {
 				names = append(names, name)
 			}
 		}
-		v.Expected = strings.Join(names, ", ")
+		v.Expected = strings.Join(append(names, granted...), ", ")
 	}
 }
 

@@ -3,19 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"caliperedge/edge"
-	"caliperedge/pipeline"
 	"caliperedge/pipeline/stream"
 
 	"github.com/nats-io/nats.go"
@@ -70,86 +65,6 @@ func tokenCheck(inv *invocation) error {
 		err = errors.Join(err, fmt.Errorf("%s has no token: nobody can send", inv.cfg.Tokens))
 	}
 	return err
-}
-
-// validateFiles gives each file the verdict that the endpoint would give it as
-// a body: it is the endpoint that judges, with nothing behind it.
-func validateFiles(inv *invocation) error {
-	asJSON, err := inv.flags.GetBool("json")
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.DiscardHandler)
-	p, err := pipeline.New(pipeline.Config{Topics: defaultNames(), MaxEnvelopeBytes: 4 * int64(inv.cfg.MaxBodyBytes), BudgetBytes: int64(inv.cfg.BudgetBytes)}, nil, log)
-	if err != nil {
-		return err
-	}
-	defer p.Drain(inv.ctx)
-	cfg := inv.cfg.edge(nil)
-	cfg.Terse = false      // the reasons are what is asked for
-	cfg.Rate = edge.Rate{} // nobody is sending
-	endpoint, err := edge.New(cfg, nil, p, log)
-	if err != nil {
-		return err
-	}
-	conforms := true
-	for _, name := range inv.args {
-		var body []byte
-		if name == "-" {
-			body, err = io.ReadAll(inv.stdin)
-		} else {
-			body, err = os.ReadFile(name)
-		}
-		if err != nil {
-			return fmt.Errorf("%w\n%w", err, errUsage) // not 1, which is a verdict
-		}
-		status, answer := endpoint.Judge(body)
-		conforms = conforms && status == 200
-		if asJSON {
-			fmt.Fprintf(inv.stdout, "%s\n", answer)
-			continue
-		}
-		if err := report(inv.stdout, name, status, answer); err != nil {
-			return err
-		}
-	}
-	if !conforms {
-		return errNonConformant
-	}
-	return nil
-}
-
-// report prints a verdict for people.
-func report(w io.Writer, name string, status int, text []byte) error {
-	var a edge.DebugAnswer
-	if err := json.Unmarshal(text, &a); err != nil {
-		return fmt.Errorf("%s: verdict: %w", name, err)
-	}
-	if a.Message != "" {
-		fmt.Fprintf(w, "%s: %d %s\n", name, status, a.Message)
-		if a.Detail != nil {
-			fmt.Fprintf(w, "  %s\n", a.Detail)
-		}
-		return nil
-	}
-	least := ""
-	if a.Truncated {
-		least = "at least "
-	}
-	fmt.Fprintf(w, "%s: %d, %s%d conformant, %s%d not\n", name, status, least, len(a.Accepted), least, len(a.Errors.Events))
-	for i, message := range a.Errors.Envelope {
-		fmt.Fprintf(w, "  envelope: %s\n    %s\n", message, &a.Errors.EnvelopeDetails[i])
-	}
-	for _, e := range a.Errors.Events {
-		fmt.Fprintf(w, "  item %d, id %s\n", e.Index, e.ID)
-		for i, message := range e.Errors {
-			fmt.Fprintf(w, "    %s\n      %s\n", message, &e.Details[i])
-		}
-	}
-	if a.Truncated {
-		fmt.Fprintln(w, "  and more, not listed")
-	}
-	return nil
 }
 
 // connect reaches the store that a running serve with the same configuration

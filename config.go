@@ -14,6 +14,7 @@ import (
 	"caliperedge/edge"
 	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
 
 	"github.com/spf13/pflag"
@@ -54,6 +55,9 @@ type config struct {
 	Topics map[string]topicSetting
 	// Tools come from the file alone.
 	Tools map[string]toolSetting
+	// Rules come from the file alone; nil where there are none.
+	Rules   *rules.Rules
+	routing rules.Config // what they are compiled of
 
 	// origin is where settings come from that are no flags, for errors.
 	origin map[string]string
@@ -180,7 +184,7 @@ func loadConfig(args, environ []string, extra func(*pflag.FlagSet)) (c *config, 
 		}
 	}
 	c.complete()
-	return c, fs.Args(), strangers, c.check()
+	return c, fs.Args(), strangers, errors.Join(c.check(), c.compileRules())
 }
 
 // plain takes pflag's mention of a flag off an error about a variable or key.

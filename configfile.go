@@ -33,6 +33,9 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 		if key.Value == "tools" {
 			return c.readTools(value)
 		}
+		if key.Value == "rules" || key.Value == "identifiers" {
+			return c.readRouting(key.Value, value)
+		}
 		flag := strings.ReplaceAll(key.Value, "_", "-")
 		if !slices.Contains(scalars, flag) || keyName(flag) != key.Value || flag == "config" {
 			return errUnknownSetting

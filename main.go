@@ -47,6 +47,11 @@ var commands = []command{
 	{name: "token check", help: "check the token map", run: tokenCheck},
 	{name: "validate", args: "FILE...", help: "the same verdicts offline; - is stdin", run: validateFiles, flags: func(fs *pflag.FlagSet) {
 		fs.Bool("json", false, "print the answers a debug request would get")
+		fs.String("tool", offlineTool, "whose they are")
+	}},
+	{name: "route", args: "FILE...", help: "which topic each event would take, and why; - is stdin", run: routeFiles, flags: func(fs *pflag.FlagSet) {
+		fs.Bool("json", false, "print one object for each event")
+		fs.String("tool", offlineTool, "whose they are")
 	}},
 	{name: "tail", args: "TOPIC", help: "records to stdout, one a line", run: tail, flags: func(fs *pflag.FlagSet) {
 		fs.String("since", "start", "start, now or a duration such as 90m")
@@ -234,5 +239,6 @@ func printConfig(inv *invocation) error {
 		fmt.Fprintf(inv.stdout, "  %s: {max_age: %v, max_bytes: %d}\n", t.Name, t.MaxAge, t.MaxBytes)
 	}
 	inv.cfg.printTools(inv.stdout)
+	inv.cfg.printRules(inv.stdout)
 	return nil
 }

@@ -320,6 +320,7 @@ func (s *server) pipelineConfig() pipeline.Config {
 		Encoding:         s.cfg.ContentEncoding,
 		DuplicateIDs:     s.cfg.DuplicatesIDs,
 		DuplicateAge:     s.cfg.DuplicatesAge,
+		Rules:            s.cfg.Rules,
 		Metrics:          s.metrics,
 	}
 	if c.Encoding == "none" {
@@ -344,6 +345,7 @@ func (c *config) edge(set *metrics.Set) edge.Config {
 		KeepRejected:     c.keepsRejected,
 		Rate:             edge.Rate{Requests: c.RateRequests, Events: c.RateEvents, Burst: c.RateBurst},
 		Validate:         validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext)},
+		Vocabularies:     c.vocabularies(),
 		Version:          version(),
 		Metrics:          set,
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"caliperedge/validate"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -16,6 +18,10 @@ import (
 type toolSetting struct {
 	// Rejected tells whether what is refused of the tool is kept.
 	Rejected *bool
+	// EdApp and Sensor are the prefixes that the tool is tied to.
+	EdApp, Sensor []string
+	// Vocabulary is what the tool is granted beyond Caliper's.
+	Vocabulary *validate.Vocabulary
 }
 
 // readTools reads the settings of tools.
@@ -35,7 +41,7 @@ func (c *config) readTools(n *yaml.Node) error {
 }
 
 // read takes one setting of a tool.
-func (t *toolSetting) read(key string, value *yaml.Node) error {
+func (t *toolSetting) read(key string, value *yaml.Node) (err error) {
 	switch key {
 	case "rejected":
 		if value.Kind != yaml.ScalarNode {
@@ -47,6 +53,15 @@ func (t *toolSetting) read(key string, value *yaml.Node) error {
 		}
 		t.Rejected = (*bool)(&keep)
 		return nil
+	case "ed_app":
+		t.EdApp, err = readPrefixes(value)
+		return err
+	case "sensor":
+		t.Sensor, err = readPrefixes(value)
+		return err
+	case "vocabulary":
+		t.Vocabulary, err = readVocabulary(value)
+		return err
 	}
 	return errUnknownSetting
 }
@@ -70,6 +85,7 @@ func (c *config) printTools(w io.Writer) {
 		if t.Rejected != nil {
 			set = append(set, "rejected: "+(*onOff)(t.Rejected).String())
 		}
+		set = append(set, t.printRouting()...)
 		fmt.Fprintf(w, "  %q: {%s}\n", name, strings.Join(set, ", "))
 	}
 }

@@ -242,7 +242,7 @@ func TestJudge(t *testing.T) {
 		`{}`, `[]`, ``, `{"sensor":`, envelope(events(30)...), `{"dataVersion":"v0"}`,
 	} {
 		online := c.exchange(t, body, "X-DEBUG: TRUE")
-		status, answer := s.Judge([]byte(body))
+		status, answer := s.Judge(testTool, []byte(body))
 		if status != online.StatusCode || string(answer) != online.body {
 			t.Errorf("%.60s: offline %d %s\nonline %d %s", body, status, answer, online.StatusCode, online.body)
 		}

@@ -56,6 +56,9 @@ type Config struct {
 	KeepRejected func(tool string) bool
 	// Validate are the options of the rules.
 	Validate validate.Options
+	// Vocabularies are what tools are granted beyond Caliper's vocabulary, by
+	// their names. The map is never written.
+	Vocabularies map[string]*validate.Vocabulary
 	// Version is told in the configuration document.
 	Version string
 	// Metrics takes the numbers. Nil means a set of the endpoint's own.
@@ -248,7 +251,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 	m.bytes.Add(len(b.buf))
 	e.metrics.read.Update(received.Sub(start).Seconds())
 
-	env, err := validate.Parse(b.buf, e.cfg.Validate) // 8
+	env, err := validate.Parse(b.buf, e.optionsOf(tool)) // 8
 	if err != nil {
 		m.refusedBody(malformedJSON)
 		r := refused{refusal: malformedJSON}
@@ -279,7 +282,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 	switch {
 	case debug:
 		account.debugged()
-		e.explain(ctx, env, receipt, refusal)
+		e.explain(ctx, env, tool, receipt, refusal)
 	case refusal.refusal != accepted:
 		account.refusedEnvelope()
 		if env.Err() != nil {
@@ -290,6 +293,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 		e.refuse(ctx, refusal)
 	default:
 		m.late.observe(env, received)
+		m.mismatched.Add(receipt.Mismatches())
 		err := e.pipeline.Submit(receipt, e.deadline(received))
 		var kept *pipeline.Rejection
 		if err == nil && n.conformant < n.items {
@@ -303,6 +307,15 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 		e.metrics.store.Update(end.Sub(parsed).Seconds())
 	}
 	e.metrics.total.Update(end.Sub(start).Seconds())
+}
+
+// optionsOf are the options of the rules for what a tool sends.
+func (e *Endpoint) optionsOf(tool string) validate.Options {
+	opt := e.cfg.Validate
+	if len(e.cfg.Vocabularies) > 0 {
+		opt.Vocabulary = e.cfg.Vocabularies[tool]
+	}
+	return opt
 }
 
 // holding is what a request holds until its records were submitted.

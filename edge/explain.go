@@ -35,6 +35,13 @@ type AcceptedItem struct {
 	ID json.RawMessage `json:"id"`
 	// Topics maps each topic that would take the item to the empty string.
 	Topics map[string]string `json:"topics"`
+	// Rule decided the tier. Where none did, Nearest is the rule of which the
+	// fewest conditions failed, and Failed the first of them.
+	Rule    string `json:"rule,omitempty"`
+	Nearest string `json:"nearest,omitempty"`
+	Failed  string `json:"failed,omitempty"`
+	// Adds are what its record gets besides the usual members.
+	Adds json.RawMessage `json:"adds,omitempty"`
 }
 
 // Faults are the faults of an envelope and of its items.
@@ -80,22 +87,22 @@ func (d *Detail) String() string {
 	return s
 }
 
-// Judge returns the answer that a debug request with this body would get. It
-// needs neither tokens nor a store.
-func (e *Endpoint) Judge(body []byte) (status int, answer []byte) {
+// Judge returns the answer that a debug request of a tool with this body would
+// get. It needs neither tokens nor a store.
+func (e *Endpoint) Judge(tool string, body []byte) (status int, answer []byte) {
 	var ctx fasthttp.RequestCtx
 	h := &ctx.Request.Header
 	h.SetMethod(fasthttp.MethodPost)
 	h.SetContentType(contentTypeJSON)
 	h.Set("X-Debug", "TRUE")
 	ctx.Request.SetBodyStream(bytes.NewReader(body), len(body))
-	e.receive(&ctx, &tokenmap.Principal{Tool: "offline"})
+	e.receive(&ctx, &tokenmap.Principal{Tool: tool})
 	return ctx.Response.StatusCode(), ctx.Response.Body()
 }
 
 // explain answers a debug request: its events are never stored. The status is
 // the one that the request would have got.
-func (e *Endpoint) explain(ctx *fasthttp.RequestCtx, env *validate.Envelope, receipt *pipeline.Receipt, r refused) {
+func (e *Endpoint) explain(ctx *fasthttp.RequestCtx, env *validate.Envelope, tool string, receipt *pipeline.Receipt, r refused) {
 	if refusals[r.refusal].status == fasthttp.StatusRequestEntityTooLarge {
 		e.refuseBody(ctx, r, nil, true)
 		return
@@ -109,7 +116,7 @@ func (e *Endpoint) explain(ctx *fasthttp.RequestCtx, env *validate.Envelope, rec
 	}
 	switch {
 	case !e.cfg.Terse:
-		body, err := json.Marshal(verbose(env, receipt, e.pipeline.Topics()))
+		body, err := json.Marshal(verbose(env, tool, receipt, e.pipeline))
 		if err != nil {
 			panic("edge: debug answer: " + err.Error()) // strings and raw members of valid JSON
 		}
@@ -123,8 +130,9 @@ func (e *Endpoint) explain(ctx *fasthttp.RequestCtx, env *validate.Envelope, rec
 	ctx.SetContentType(contentTypeJSON)
 }
 
-// verbose describes env. receipt is nil where the envelope fails.
-func verbose(env *validate.Envelope, receipt *pipeline.Receipt, topics []string) *DebugAnswer {
+// verbose describes env, which a tool sent. receipt is nil where the envelope
+// fails.
+func verbose(env *validate.Envelope, tool string, receipt *pipeline.Receipt, p *pipeline.Pipeline) *DebugAnswer {
 	v := &DebugAnswer{
 		Accepted: []AcceptedItem{},
 		Errors:   Faults{Envelope: []string{}, Events: []FaultyItem{}},
@@ -140,8 +148,10 @@ func verbose(env *validate.Envelope, receipt *pipeline.Receipt, topics []string)
 		case it.Faults == 0 && receipt != nil && len(v.Accepted) < maxAcceptedListed:
 			a := AcceptedItem{ID: idOf(it), Topics: make(map[string]string)}
 			for place := range receipt.Routes()[i].All {
-				a.Topics[topics[place]] = "" // the message that holds it: none does
+				a.Topics[p.Topics()[place]] = "" // the message that holds it: none does
 			}
+			why := p.Explain(env, tool, i)
+			a.Rule, a.Nearest, a.Failed, a.Adds = why.Rule, why.Nearest, why.Failed, why.Members
 			v.Accepted = append(v.Accepted, a)
 		case it.Faults != 0 || receipt != nil:
 			v.Truncated = true

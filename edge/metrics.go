@@ -84,6 +84,7 @@ type toolMetrics struct {
 	requests, storedRequests, duplicateRequests  *metrics.Counter
 	rejectedRequests, refusedRequests            *metrics.Counter
 	debugRequests                                *metrics.Counter
+	mismatched                                   *metrics.Counter // events that spoke as another tool
 	kept, notKept                                *metrics.Counter // records in the topic for what was refused
 	late                                         lateness
 }
@@ -116,6 +117,7 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 		rejectedRequests:  counter("caliper_requests_ended_total", `,as="rejected"`),
 		refusedRequests:   counter("caliper_requests_ended_total", `,as="refused"`),
 		debugRequests:     counter("caliper_requests_ended_total", `,as="debug"`),
+		mismatched:        counter("caliper_events_mismatched_total", ""),
 	}
 	actual, _ := m.tools.LoadOrStore(name, t)
 	return actual.(*toolMetrics)

@@ -36,6 +36,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"caliperedge/pipeline/rules"
 	"caliperedge/validate"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -130,6 +131,8 @@ type Config struct {
 	// ProbeInterval is the time between probes of a store that failed. Zero
 	// means 1 s.
 	ProbeInterval time.Duration
+	// Rules decide about events. Nil means that all are standard.
+	Rules *rules.Rules
 	// Metrics takes the numbers. Nil means a set of the pipeline's own.
 	Metrics *metrics.Set
 }
@@ -313,11 +316,12 @@ func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time
 	r.env = env
 	r.head = newRecordHead(env, tool, received)
 	r.routes = r.routes[:0]
-	r.bytes = 0
+	r.bytes, r.mismatches = 0, 0
 	clear(r.share)
+	view := p.cfg.Rules.For(tool, env.Sensor(), &r.ruling)
 	items := env.Items()
 	for i := range items {
-		set := p.router.route(&items[i])
+		set := r.route(view, i, &items[i])
 		r.routes = append(r.routes, set)
 		for place := range set.All {
 			n := recordBytes(&r.head, &items[i], r.notes.of(i), p.topics[place].name)

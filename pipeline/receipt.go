@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"caliperedge/pipeline/rules"
 	"caliperedge/validate"
 )
 
@@ -25,6 +26,7 @@ type Receipt struct {
 	todo     []TopicSet   // routes less what is stored already: what Submit appends
 	share    []topicShare // by place of the topic, of what is to be stored
 	notes    annotations
+	ruling   rules.Scratch
 	bytes    int64 // of all records
 	held     int64 // taken from the budget for what the receipt itself keeps
 	deadline time.Time
@@ -33,6 +35,7 @@ type Receipt struct {
 	spare                 []TopicSet
 	scratch               []byte
 	duplicates, conflicts int
+	mismatches            int // events that spoke as another tool
 
 	submitted bool
 	settled   bool          // Wait was ended by the last settlement
@@ -148,6 +151,10 @@ func (r *Receipt) Conflicts() int { return r.conflicts }
 // slice is valid until Release.
 func (r *Receipt) Routes() []TopicSet { return r.routes }
 
+// Mismatches is how many events spoke as another tool than the one that sent
+// them.
+func (r *Receipt) Mismatches() int { return r.mismatches }
+
 // Parts returns where the records are, ordered by topic and sequence, after a
 // Wait without an error. The slice is valid until Release.
 func (r *Receipt) Parts() []Part { return r.parts }
@@ -221,6 +228,7 @@ func (r *Receipt) Release() {
 	r.notes.reset()
 	r.claims = r.claims[:0]
 	r.duplicates, r.conflicts = 0, 0
+	r.ruling.Clear()
 	if cap(r.routes) > maxPooledRoutes {
 		r.routes, r.spare, r.claims = nil, nil, nil
 	}

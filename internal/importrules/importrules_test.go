@@ -18,12 +18,13 @@ const module = "caliperedge"
 // main → edge → pipeline → validate, and main → stream → pipeline: never back.
 var allowed = map[string][]string{
 	// wires the parts
-	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/stream", "validate"},
+	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "validate"},
 
 	"edge":                  {"edge/tokenmap", "pipeline", "validate"}, // the request lane
 	"edge/certificate":      {},                                        // two files, and TLS
 	"edge/tokenmap":         {},                                        // knows nothing of requests
-	"pipeline":              {"validate"},                              // only what Parse built can be stored
+	"pipeline/rules":        {"validate"},                              // decides about what Parse built
+	"pipeline":              {"pipeline/rules", "validate"},            // only what Parse built can be stored
 	"pipeline/keymap":       {},                                        // a table; where it is stored is not its matter
 	"pipeline/stream":       {"pipeline", "pipeline/keymap"},           // implements pipeline.Publisher, keeps the key map
 	"pipeline/pipelinetest": {"pipeline"},                              // its twin
@@ -53,7 +54,7 @@ var homes = map[string][]string{
 	"github.com/HdrHistogram/hdrhistogram-go": {"loadtest"},
 	"github.com/fsnotify/fsnotify":            {"edge/tokenmap", "edge/certificate", "pipeline/stream"},
 	"filippo.io/age":                          {"edge/tokenmap"},
-	"go.yaml.in/yaml":                         {"edge/tokenmap", ""},
+	"go.yaml.in/yaml":                         {"edge/tokenmap", "pipeline/rules", ""},
 	"github.com/spf13/pflag":                  {""},
 	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline/stream", "validate", ""}, // validate asks what the processor has
 }

@@ -1,0 +1,174 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// routingFile is a configuration with rules, ties and a vocabulary.
+const routingFile = `
+topics:
+  standard: {max_bytes: 40%}
+  live: {max_bytes: 1MiB}
+tools:
+  demo:
+    sensor: https://example.edu/
+    vocabulary: {contexts: [https://vendor.example.com/ctx], actions: {QuizEvent: [Shuffled]}}
+identifiers:
+  pages:
+    - {path: object, pattern: "https://example.edu/{part}/*"}
+rules:
+  - name: navigation
+    when: {tool: demo, type: NavigationEvent, prefix: {object: "https://example.edu/"}}
+    topic: enriched
+    also: live
+    identifiers: [pages, lti]
+`
+
+func routingEvent(id, more string) string {
+	return `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"` + id + `","type":"NavigationEvent","action":"NavigatedTo",` +
+		`"actor":"https://example.edu/users/1","eventTime":"2026-11-22T20:00:00.000Z","object":"https://example.edu/` + secretMark + `/1"` + more + `}`
+}
+
+func routingEnvelope(sensor string, events ...string) string {
+	return `{"sensor":"` + sensor + `","sendTime":"2026-11-22T20:00:00.000Z","dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1","data":[` + strings.Join(events, ",") + `]}`
+}
+
+// The answer, the debug answer and caliper-edge route tell the same decision,
+// and the records are where it says.
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.write("edge.yaml", routingFile)
+	s := h.serve("--config", "edge.yaml")
+	events := []string{
+		routingEvent(eventID("a"), `,"federatedSession":{"messageParameters":{"custom_canvas_course_id":63}}`),
+		strings.Replace(routingEvent(eventID("b"), ""), "https://example.edu/"+secretMark, "https://elsewhere/"+secretMark, 1),
+		strings.NewReplacer("NavigationEvent", "QuizEvent", "NavigatedTo", "Shuffled").Replace(routingEvent(eventID("c"), "")),
+		strings.Replace(routingEvent(eventID("d"), ""), "NavigatedTo", "Shuffled", 1),
+	}
+	body := routingEnvelope("https://example.edu/sensors/1", events...)
+	gains := `{"identifiers":{"part":["` + secretMark + `"],"course":["63"]}}`
+
+	a := s.post(body)
+	a.want(t, 202, `"routes":[["enriched","live"],"standard","standard",null]`)
+	var debug struct {
+		Accepted []struct {
+			Topics                map[string]string
+			Rule, Nearest, Failed string
+			Adds                  json.RawMessage
+		} `json:"accepted_events"`
+	}
+	if err := json.Unmarshal([]byte(s.post(body, "X-DEBUG", "TRUE").body), &debug); err != nil || len(debug.Accepted) != 3 {
+		t.Fatalf("debug answer: %v, %+v", err, debug)
+	}
+	if d := debug.Accepted[0]; len(d.Topics) != 2 || d.Rule != "navigation" || string(d.Adds) != gains {
+		t.Errorf("debug says of the first %+v, adds %s", d, d.Adds)
+	}
+	if d := debug.Accepted[1]; d.Rule != "" || d.Nearest != "navigation" || !strings.Contains(d.Failed, "object begins with https://example.edu/: it is https://elsewhere/") {
+		t.Errorf("debug says of the second %+v", d)
+	}
+	if d := debug.Accepted[2]; string(d.Adds) != `{"extra":["type/action"]}` {
+		t.Errorf("debug says of the third %+v, adds %s", d, d.Adds)
+	}
+
+	path := filepath.Join(h.dir, "body.json")
+	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	offline := h.run("route", "--config", "edge.yaml", "--tool", "demo", "--json", path)
+	lines := strings.Split(strings.TrimSuffix(offline.stdout, "\n"), "\n")
+	if offline.code != 1 || len(lines) != 4 {
+		t.Fatalf("route: exit %d: %s%s", offline.code, offline.stdout, offline.stderr)
+	}
+	for i, line := range lines {
+		var r struct {
+			Index                 int
+			Topics, Faults        []string
+			Rule, Nearest, Failed string
+			Adds                  json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Index != i {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if i == 3 {
+			if r.Topics != nil || !slices.Equal(r.Faults, []string{"type/action"}) {
+				t.Errorf("route says %s", line)
+			}
+			continue
+		}
+		d := debug.Accepted[i]
+		for _, topic := range r.Topics {
+			if _, ok := d.Topics[topic]; !ok || len(d.Topics) != len(r.Topics) {
+				t.Errorf("item %d: route says %s, debug %v", i, r.Topics, d.Topics)
+			}
+		}
+		if r.Rule != d.Rule || r.Nearest != d.Nearest || r.Failed != d.Failed || string(r.Adds) != string(d.Adds) {
+			t.Errorf("item %d: route says %s, debug %+v", i, line, d)
+		}
+	}
+	people := h.run("route", "--config", "edge.yaml", "--tool", "demo", path).stdout
+	for _, want := range []string{"enriched, live\n  by rule navigation\n  its record gains " + gains, "standard\n  by no rule; nearest is navigation, but for: ", "not accepted, at fault: type/action"} {
+		if !strings.Contains(people, want) {
+			t.Errorf("route does not say %q:\n%s", want, people)
+		}
+	}
+	for _, topic := range []string{"enriched", "live"} {
+		records := h.must("tail", topic, "--no-follow", "--config", "edge.yaml")
+		if strings.Count(records, "\n") != 1 || !strings.Contains(records, `,`+gains[1:len(gains)-1]+`,"event":{`) {
+			t.Errorf("topic %s has %s", topic, records)
+		}
+	}
+	if standard := h.must("tail", "standard", "--no-follow"); strings.Count(standard, "\n") != 2 || !strings.Contains(standard, `"type":"QuizEvent","action":"Shuffled"`) || !strings.Contains(standard, `,"extra":["type/action"],"event":{`) {
+		t.Errorf("topic standard has %s", standard)
+	}
+}
+
+// A tool that speaks as another is standard, marked and counted, but not in
+// debug.
+func TestMismatch(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.write("edge.yaml", routingFile)
+	s := h.serve("--config", "edge.yaml")
+	body := routingEnvelope("https://elsewhere/", routingEvent(eventID("a"), ""), routingEvent(eventID("b"), ""))
+	s.post(body, "X-DEBUG", "TRUE").want(t, 200, `"failed":"sensor begins with https://example.edu/, as tool demo must"`)
+	s.post(body).want(t, 200, `"topics":{"standard":"standard:1"}`)
+	if n := s.metric(`caliper_events_mismatched_total{tool="demo"}`); n != 2 {
+		t.Errorf("%v mismatches were counted, want 2", n)
+	}
+	if records := h.must("tail", "standard", "--no-follow"); strings.Count(records, `,"mismatch":["sensor"],"event":{`) != 2 {
+		t.Errorf("records are %s", records)
+	}
+}
+
+// What a tool is granted holds for that tool alone, also offline; files may hold
+// events without an envelope.
+func TestRouteAndValidateByTool(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.write("edge.yaml", routingFile)
+	quiz := strings.NewReplacer("NavigationEvent", "QuizEvent", "NavigatedTo", "Shuffled").Replace(routingEvent(eventID("c"), ""))
+	f := func(code int, stdin, stdout string, args ...string) {
+		t.Helper()
+		r := h.runWith(stdin, append(args, "--config", "edge.yaml", "-")...)
+		if r.code != code || !strings.Contains(r.stdout, stdout) {
+			t.Errorf("%v: exit %d, want %d with %q: %s%s", args, r.code, code, stdout, r.stdout, r.stderr)
+		}
+	}
+	envelope := routingEnvelope("https://example.edu/", quiz)
+	f(0, envelope, "-: 200, 1 conformant", "validate", "--tool", "demo")
+	f(1, envelope, "an event type", "validate")
+	f(0, envelope, ": standard", "route", "--tool", "demo")
+	f(1, envelope, "at fault: type/action", "route")
+	f(0, routingEvent("urn:1", ""), ": enriched, live", "route", "--tool", "demo")
+	f(0, routingEvent("urn:1", ""), "but for: tool is demo: it is offline", "route")
+	f(0, "["+routingEvent("urn:1", "")+","+quiz+"]", `item 1, id "`+eventID("c")+`": standard`, "route", "--tool", "demo")
+	f(0, routingEvent("urn:1", "")+"\n"+routingEvent("urn:2", "")+"\n", `item 1, id "urn:2": enriched, live`, "route", "--tool", "demo")
+	f(1, "no JSON", "", "route")
+	f(0, `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:p","type":"Person"}`, ": entities\n", "route")
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"caliperedge/edge"
+	"caliperedge/pipeline"
+	"caliperedge/validate"
+)
+
+// offlineTool is whose events files hold unless --tool says otherwise. No rule
+// and no tool's setting names it.
+const offlineTool = "offline"
+
+// offline is the pipeline of the configuration with nothing behind it.
+func (c *config) offline() (*pipeline.Pipeline, error) {
+	return pipeline.New(pipeline.Config{Topics: c.topicNames(), Rules: c.Rules,
+		MaxEnvelopeBytes: 4 * int64(c.MaxBodyBytes), BudgetBytes: int64(c.BudgetBytes)}, nil, slog.New(slog.DiscardHandler))
+}
+
+// eachFile reads the files of the command line; - is stdin.
+func (inv *invocation) eachFile(do func(name string, body []byte) error) error {
+	for _, name := range inv.args {
+		var body []byte
+		var err error
+		if name == "-" {
+			body, err = io.ReadAll(inv.stdin)
+		} else {
+			body, err = os.ReadFile(name)
+		}
+		if err != nil {
+			return fmt.Errorf("%w\n%w", err, errUsage) // not 1, which is a verdict
+		}
+		if err := do(name, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateFiles gives each file the verdict that the endpoint would give it as
+// a body: it is the endpoint that judges, with nothing behind it.
+func validateFiles(inv *invocation) error {
+	asJSON, err := inv.flags.GetBool("json")
+	if err != nil {
+		return err
+	}
+	tool, err := inv.flags.GetString("tool")
+	if err != nil {
+		return err
+	}
+	p, err := inv.cfg.offline()
+	if err != nil {
+		return err
+	}
+	defer p.Drain(inv.ctx)
+	cfg := inv.cfg.edge(nil)
+	cfg.Terse = false      // the reasons are what is asked for
+	cfg.Rate = edge.Rate{} // nobody is sending
+	endpoint, err := edge.New(cfg, nil, p, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	conforms := true
+	err = inv.eachFile(func(name string, body []byte) error {
+		status, answer := endpoint.Judge(tool, body)
+		conforms = conforms && status == 200
+		if asJSON {
+			_, err := fmt.Fprintf(inv.stdout, "%s\n", answer)
+			return err
+		}
+		return report(inv.stdout, name, status, answer)
+	})
+	if err == nil && !conforms {
+		return errNonConformant
+	}
+	return err
+}
+
+// report prints a verdict for people.
+func report(w io.Writer, name string, status int, text []byte) error {
+	var a edge.DebugAnswer
+	if err := json.Unmarshal(text, &a); err != nil {
+		return fmt.Errorf("%s: verdict: %w", name, err)
+	}
+	if a.Message != "" {
+		fmt.Fprintf(w, "%s: %d %s\n", name, status, a.Message)
+		if a.Detail != nil {
+			fmt.Fprintf(w, "  %s\n", a.Detail)
+		}
+		return nil
+	}
+	least := ""
+	if a.Truncated {
+		least = "at least "
+	}
+	fmt.Fprintf(w, "%s: %d, %s%d conformant, %s%d not\n", name, status, least, len(a.Accepted), least, len(a.Errors.Events))
+	for i, message := range a.Errors.Envelope {
+		fmt.Fprintf(w, "  envelope: %s\n    %s\n", message, &a.Errors.EnvelopeDetails[i])
+	}
+	for _, e := range a.Errors.Events {
+		fmt.Fprintf(w, "  item %d, id %s\n", e.Index, e.ID)
+		for i, message := range e.Errors {
+			fmt.Fprintf(w, "    %s\n      %s\n", message, &e.Details[i])
+		}
+	}
+	if a.Truncated {
+		fmt.Fprintln(w, "  and more, not listed")
+	}
+	return nil
+}
+
+// routed is where an item goes, and why.
+type routed struct {
+	File  string          `json:"file"`
+	Index int             `json:"index"`
+	ID    json.RawMessage `json:"id"`
+	// Topics are none where the item does not conform, and then Faults say why.
+	Topics []string `json:"topics"`
+	Faults []string `json:"faults,omitempty"`
+	// Rule decided the tier. Where none did, Nearest is the rule of which the
+	// fewest conditions failed, and Failed the first of them.
+	Rule    string          `json:"rule,omitempty"`
+	Nearest string          `json:"nearest,omitempty"`
+	Failed  string          `json:"failed,omitempty"`
+	Adds    json.RawMessage `json:"adds,omitempty"`
+	// Awaits are the kinds whose keys decide between quarantine and enriched:
+	// offline nobody knows them.
+	Awaits []string `json:"awaits,omitempty"`
+}
+
+// routeFiles tells where the events of files would go. A file holds an envelope,
+// an event, a list of events, or one event or envelope a line.
+func routeFiles(inv *invocation) error {
+	asJSON, err := inv.flags.GetBool("json")
+	if err != nil {
+		return err
+	}
+	tool, err := inv.flags.GetString("tool")
+	if err != nil {
+		return err
+	}
+	p, err := inv.cfg.offline()
+	if err != nil {
+		return err
+	}
+	defer p.Drain(inv.ctx)
+	sensor := offlineTool
+	if tied := inv.cfg.Tools[tool].Sensor; tied != nil {
+		sensor = tied[0] // an event without an envelope is taken for its tool's
+	}
+	conforms := true
+	err = inv.eachFile(func(name string, body []byte) error {
+		index := 0
+		for _, envelope := range envelopesIn(body, sensor) {
+			err := inv.cfg.routeEnvelope(p, tool, envelope, func(r routed) error {
+				r.File, r.Index = name, index
+				index++
+				conforms = conforms && r.Topics != nil
+				if asJSON {
+					return json.NewEncoder(inv.stdout).Encode(r)
+				}
+				return r.print(inv.stdout)
+			})
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		return nil
+	})
+	if err == nil && !conforms {
+		return errNonConformant
+	}
+	return err
+}
+
+// envelopesIn returns the envelopes of a file; events without one are given one,
+// of that sensor.
+func envelopesIn(text []byte, sensor string) [][]byte {
+	texts := [][]byte{text}
+	if !json.Valid(text) {
+		texts = bytes.Split(bytes.TrimSpace(text), []byte{'\n'})
+	}
+	for i, t := range texts {
+		t = bytes.TrimSpace(t)
+		var members map[string]json.RawMessage
+		switch {
+		case bytes.HasPrefix(t, []byte{'['}):
+			texts[i] = envelopeAround(sensor, t)
+		case json.Unmarshal(t, &members) == nil && members["data"] == nil && members["type"] != nil:
+			texts[i] = envelopeAround(sensor, []byte("["+string(t)+"]"))
+		}
+	}
+	return texts
+}
+
+func envelopeAround(sensor string, data []byte) []byte {
+	return fmt.Appendf(nil, `{"sensor":%q,"sendTime":%q,"dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1","data":%s}`,
+		sensor, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), data)
+}
+
+// routeEnvelope calls do with each item of an envelope.
+func (c *config) routeEnvelope(p *pipeline.Pipeline, tool string, body []byte, do func(routed) error) error {
+	opt := c.edge(nil).Validate
+	opt.Vocabulary = c.Tools[tool].Vocabulary
+	env, err := validate.Parse(body, opt)
+	if err != nil {
+		return err
+	}
+	defer env.Release()
+	if err := env.Err(); err != nil && err != validate.ErrNoItem {
+		return err
+	}
+	receipt, err := p.Route(env, tool, time.Now())
+	if err != nil {
+		return err
+	}
+	defer receipt.Release()
+	for i := range env.Items() {
+		it := &env.Items()[i]
+		r := routed{ID: it.ID}
+		if it.ID == nil {
+			r.ID = json.RawMessage("null")
+		}
+		for code := range it.Faults.Codes() {
+			r.Faults = append(r.Faults, code)
+		}
+		for place := range receipt.Routes()[i].All {
+			r.Topics = append(r.Topics, p.Topics()[place])
+		}
+		if it.Faults == 0 {
+			why := p.Explain(env, tool, i)
+			r.Rule, r.Nearest, r.Failed, r.Adds = why.Rule, why.Nearest, why.Failed, why.Members
+			var adds struct{ Awaits []string }
+			if r.Adds != nil && json.Unmarshal(r.Adds, &adds) == nil {
+				r.Awaits = adds.Awaits
+			}
+		}
+		if err := do(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// print tells people.
+func (r *routed) print(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: item %d, id %s: ", r.File, r.Index, r.ID)
+	if r.Topics == nil {
+		fmt.Fprintf(&b, "not accepted, at fault: %s\n", strings.Join(r.Faults, ", "))
+		_, err := io.WriteString(w, b.String())
+		return err
+	}
+	fmt.Fprintln(&b, strings.Join(r.Topics, ", "))
+	switch {
+	case r.Rule != "":
+		fmt.Fprintf(&b, "  by rule %s\n", r.Rule)
+	case r.Nearest != "":
+		fmt.Fprintf(&b, "  by no rule; nearest is %s, but for: %s\n", r.Nearest, r.Failed)
+	case r.Failed != "":
+		fmt.Fprintf(&b, "  because it fails: %s\n", r.Failed)
+	}
+	if r.Awaits != nil {
+		fmt.Fprintf(&b, "  the keymap is not known here: enriched instead of quarantine where it has keys of the kinds %s\n", strings.Join(r.Awaits, ", "))
+	}
+	if r.Adds != nil {
+		fmt.Fprintf(&b, "  its record gains %s\n", r.Adds)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

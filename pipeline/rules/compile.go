@@ -1,0 +1,292 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"caliperedge/validate"
+)
+
+// Config is what rules are compiled of.
+type Config struct {
+	// File is named in errors.
+	File string
+	// Rules are looked at in their order.
+	Rules []Rule
+	// Sets are further sets of identifiers, by name.
+	Sets map[string]*Set
+	// Ties bind tools, by name.
+	Ties map[string]Tie
+	// Vocabularies are what tools are granted, by name.
+	Vocabularies map[string]*validate.Vocabulary
+	// Topics are those of the installation, each at its place.
+	Topics []string
+}
+
+// Tie binds a tool to prefixes of edApp and sensor, each where it has any.
+type Tie struct{ EdApp, Sensor []string }
+
+// ownTopics have a meaning of their own: no rule copies into them.
+var ownTopics = []string{Standard, Enriched, Quarantine, "entities", "rejected"}
+
+// Compile makes Rules. Nil where there is nothing to decide. Its errors name
+// file, line and rule.
+func Compile(cfg Config) (*Rules, error) {
+	if len(cfg.Rules) == 0 && len(cfg.Ties) == 0 {
+		return nil, nil
+	}
+	var errs []error
+	for i := range cfg.Rules {
+		if err := cfg.check(i); err != nil {
+			errs = append(errs, fmt.Errorf("configuration file %s:%d: rule %s: %w", cfg.File, cfg.Rules[i].line, cfg.Rules[i].Name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	r := &Rules{standard: cfg.bit(Standard), quarantine: cfg.bit(Quarantine), all: cfg.Rules, tools: make(map[string]*view)}
+	r.others = cfg.view("", true)
+	tools := slices.Collect(maps.Keys(cfg.Ties))
+	for i := range cfg.Rules {
+		tools = append(tools, cfg.Rules[i].When.tools()...)
+	}
+	for _, tool := range tools {
+		r.tools[tool] = cfg.view(tool, false)
+	}
+	return r, nil
+}
+
+// WithKeys returns the same rules with keys to ask. Nil keys know nothing.
+func (r *Rules) WithKeys(keys Keys) *Rules {
+	if r == nil {
+		return nil
+	}
+	out := *r
+	out.keys = keys
+	return &out
+}
+
+// DemandsKeys tells whether any rule does.
+func (r *Rules) DemandsKeys() bool {
+	if r == nil {
+		return false
+	}
+	demands := func(v *view) bool {
+		return slices.ContainsFunc(v.rules, func(c compiled) bool { return len(c.Keys) > 0 })
+	}
+	return demands(r.others) || slices.ContainsFunc(slices.Collect(maps.Values(r.tools)), demands)
+}
+
+// bit is the bit of a topic, 0 where there is none of that name.
+func (cfg *Config) bit(topic string) uint64 {
+	if i := slices.Index(cfg.Topics, topic); i >= 0 {
+		return 1 << i
+	}
+	return 0
+}
+
+// view makes the view of a tool; other is set for that of all tools that are
+// named nowhere.
+func (cfg *Config) view(tool string, other bool) *view {
+	v := &view{edApps: cfg.Ties[tool].EdApp, sensor: cfg.Ties[tool].Sensor}
+	var paths []validate.Path
+	slot := func(p validate.Path) int {
+		at := slices.IndexFunc(paths, func(o validate.Path) bool { return o.Equal(p) })
+		if at < 0 {
+			at = len(paths)
+			paths = append(paths, p)
+			v.texts = append(v.texts, p.String())
+		}
+		return at
+	}
+	for i := range cfg.Rules {
+		rule := &cfg.Rules[i]
+		when := rule.When.specialise(tool, other, slot)
+		if when.never() {
+			continue
+		}
+		c := compiled{Rule: rule, when: when, topic: cfg.bit(rule.Topic)}
+		for _, topic := range rule.Also {
+			c.also |= cfg.bit(topic)
+		}
+		if set := cfg.setOf(rule); set != nil {
+			c.set = set.compile(slot)
+		}
+		v.rules = append(v.rules, c)
+	}
+	v.paths = validate.NewPaths(paths)
+	return v
+}
+
+// setOf is the union of the sets of a rule, nil where it has none.
+func (cfg *Config) setOf(rule *Rule) *Set {
+	if len(rule.Identifiers) == 0 {
+		return nil
+	}
+	out := new(Set)
+	for _, name := range rule.Identifiers {
+		out.extractions = append(out.extractions, cfg.set(name).extractions...)
+	}
+	return out
+}
+
+func (cfg *Config) set(name string) *Set {
+	if set := cfg.Sets[name]; set != nil {
+		return set
+	}
+	return readyMade()[name]
+}
+
+// CheckSets refuses sets that have the name of one that ships with the program.
+func CheckSets(sets map[string]*Set) error {
+	for name := range sets {
+		if readyMade()[name] != nil {
+			return fmt.Errorf("identifiers %s: a set of that name ships with the program", name)
+		}
+	}
+	return nil
+}
+
+// check says what is wrong with rule i.
+func (cfg *Config) check(i int) error {
+	rule := &cfg.Rules[i]
+	errs := []error{cfg.checkTopics(rule), cfg.checkSet(rule), cfg.checkVocabulary(&rule.When)}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if !cfg.canMatch(&rule.When) {
+		return errors.New("no event can match: its types do not take its actions")
+	}
+	for j := range cfg.Rules[:i] {
+		before := &cfg.Rules[j]
+		if before.Topic != "" && rule.Topic != "" && len(before.Keys) == 0 && rule.When.implies(&before.When) {
+			return fmt.Errorf("is never reached: rule %s before it matches every event that it does", before.Name)
+		}
+	}
+	return nil
+}
+
+func (cfg *Config) checkTopics(rule *Rule) error {
+	if rule.Topic != "" && rule.Topic != Standard && rule.Topic != Enriched {
+		return fmt.Errorf("topic: %q, expected one of the tiers %s and %s; also takes copies to others", rule.Topic, Standard, Enriched)
+	}
+	for _, topic := range rule.Also {
+		if slices.Contains(ownTopics, topic) {
+			return fmt.Errorf("also: %s has a meaning of its own, expected a further topic of the configuration", topic)
+		}
+		if cfg.bit(topic) == 0 {
+			return fmt.Errorf("also: unknown topic %q, expected one of: %s", topic, cfg.furtherTopics())
+		}
+	}
+	return nil
+}
+
+func (cfg *Config) furtherTopics() string {
+	var all []string
+	for _, t := range cfg.Topics {
+		if !slices.Contains(ownTopics, t) {
+			all = append(all, t)
+		}
+	}
+	if all == nil {
+		return "(the configuration has none: add it under topics)"
+	}
+	return strings.Join(all, ", ")
+}
+
+func (cfg *Config) checkSet(rule *Rule) error {
+	for _, name := range rule.Identifiers {
+		if cfg.set(name) == nil {
+			known := slices.Sorted(maps.Keys(readyMade()))
+			return fmt.Errorf("identifiers: unknown set %q, expected one of: %s",
+				name, strings.Join(append(known, slices.Sorted(maps.Keys(cfg.Sets))...), ", "))
+		}
+	}
+	switch {
+	case len(rule.Identifiers) > 0 && rule.Topic == "":
+		return errors.New("identifiers without a topic: a rule that only copies adds nothing to records")
+	case len(rule.Keys) > 0 && rule.Topic != Enriched:
+		return fmt.Errorf("keys without topic: %s", Enriched)
+	case len(rule.Keys) > 0 && len(rule.Identifiers) == 0:
+		return errors.New("keys without identifiers to look up")
+	}
+	for _, kind := range rule.Keys {
+		if kinds := cfg.setOf(rule).kinds(); !slices.Contains(kinds, kind) {
+			return fmt.Errorf("keys: its identifiers have no kind %q, expected one of: %s", kind, strings.Join(kinds, ", "))
+		}
+	}
+	if set := cfg.setOf(rule); set != nil && len(set.kinds()) > maxKinds {
+		return fmt.Errorf("identifiers: %d kinds, expected at most %d", len(set.kinds()), maxKinds)
+	}
+	return nil
+}
+
+// checkVocabulary refuses types and actions that no event can have.
+func (cfg *Config) checkVocabulary(c *Condition) error {
+	for i := range c.of {
+		if err := cfg.checkVocabulary(&c.of[i]); err != nil {
+			return err
+		}
+	}
+	for _, value := range c.values {
+		switch {
+		case c.op == opType && validate.IsEntityType(value):
+			return fmt.Errorf("type: %s is a type of entity; rules are about events, entity describes go to the topic entities", value)
+		case c.op == opType && !cfg.anyKnows(func(v *validate.Vocabulary) bool { return v.KnowsType(value) }):
+			return fmt.Errorf("type: no event has the type %q, by Caliper's vocabulary or that of a tool", value)
+		case c.op == opAction:
+			canonical, _ := (*validate.Vocabulary)(nil).KnowsAction(value)
+			if canonical != value {
+				return fmt.Errorf("action: %q is another spelling of %s, which records have", value, canonical)
+			}
+			if !cfg.anyKnows(func(v *validate.Vocabulary) bool { _, known := v.KnowsAction(value); return known }) {
+				return fmt.Errorf("action: no event has the action %q, by Caliper's vocabulary or that of a tool", value)
+			}
+		}
+	}
+	return nil
+}
+
+// anyKnows asks Caliper's vocabulary, and then those of tools.
+func (cfg *Config) anyKnows(knows func(*validate.Vocabulary) bool) bool {
+	return knows(nil) || slices.ContainsFunc(slices.Collect(maps.Values(cfg.Vocabularies)), knows)
+}
+
+// canMatch tells whether a type that c demands takes an action that it demands.
+func (cfg *Config) canMatch(c *Condition) bool {
+	if c.op != opAll {
+		return true
+	}
+	var types, actions []string
+	for i := range c.of {
+		switch c.of[i].op {
+		case opType:
+			types = c.of[i].values
+		case opAction:
+			actions = c.of[i].values
+		}
+	}
+	for _, t := range types {
+		for _, a := range actions {
+			if cfg.anyKnows(func(v *validate.Vocabulary) bool { return v.Grants(t, a) }) {
+				return true
+			}
+		}
+	}
+	return types == nil || actions == nil
+}
+
+// tools are all that the condition names.
+func (c *Condition) tools() []string {
+	var all []string
+	if c.op == opTool {
+		all = c.values
+	}
+	for i := range c.of {
+		all = append(all, c.of[i].tools()...)
+	}
+	return all
+}

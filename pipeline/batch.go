@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
@@ -26,6 +27,14 @@ type entry struct {
 	end     int       // its records end here in buf
 	first   int       // how many records for the topic receipt has before them
 	records int
+}
+
+// grow makes room for n bytes more. It doubles at least: append adds a quarter
+// at a time, and would copy megabytes again and again.
+func (b *batch) grow(n int) {
+	if cap(b.buf)-len(b.buf) < n {
+		b.buf = slices.Grow(b.buf, max(n, len(b.buf)))
+	}
 }
 
 // join makes the records appended since the last join an entry of r, which has

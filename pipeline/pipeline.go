@@ -206,8 +206,8 @@ type Pipeline struct {
 	pool     *ants.PoolWithFuncGeneric[*topic]
 	workers  sync.WaitGroup
 	receipts sync.Pool
-	batches  sync.Pool
-	encoders sync.Pool
+	batches  freeList[*batch]
+	encoders freeList[*encoder]
 
 	idPrefix string
 	ids      atomic.Uint64
@@ -258,11 +258,11 @@ func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
 	p.receipts.New = func() any {
 		return &Receipt{p: p, done: make(chan struct{}, 1), share: make([]topicShare, len(p.topics))}
 	}
-	p.batches.New = func() any { return new(batch) }
+	p.batches.fresh = func() *batch { return new(batch) }
 	if _, err := newEncoder(cfg.Encoding); err != nil {
 		return nil, err
 	}
-	p.encoders.New = func() any {
+	p.encoders.fresh = func() *encoder {
 		e, _ := newEncoder(cfg.Encoding) // tried above
 		return e
 	}
@@ -394,14 +394,14 @@ func (p *Pipeline) start(t *topic) {
 }
 
 func (p *Pipeline) newBatch() *batch {
-	b := p.batches.Get().(*batch)
+	b := p.batches.get()
 	b.opened = time.Now()
 	return b
 }
 
 func (p *Pipeline) freeBatch(b *batch) {
 	b.reset(2 * p.cfg.MaxBatchBytes)
-	p.batches.Put(b)
+	p.batches.put(b)
 }
 
 // nextID returns a message ID that no other message of any edge has.
@@ -435,6 +435,10 @@ func (p *Pipeline) watch() {
 			return
 		case now := <-ticker.C:
 			p.tick()
+			if p.turn.ticks.Load()%ticksToTrim == 0 {
+				p.batches.trim()
+				p.encoders.trim()
+			}
 			for _, t := range p.topics {
 				t.expire(now.Add(watchInterval))
 			}
@@ -443,8 +447,12 @@ func (p *Pipeline) watch() {
 	}
 }
 
-// watchInterval is how much before its deadline a wait may end.
-const watchInterval = 50 * time.Millisecond
+const (
+	// watchInterval is how much before its deadline a wait may end.
+	watchInterval = 50 * time.Millisecond
+	// ticksToTrim make ten seconds: for so long the memory of a burst is kept.
+	ticksToTrim = 200
+)
 
 // probe tries to get a failed store back, until ctx ends.
 func (p *Pipeline) probe(ctx context.Context) {

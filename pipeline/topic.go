@@ -85,6 +85,9 @@ func (t *topic) gatherLocked(r *Receipt) {
 		if t.open == nil {
 			t.open = t.p.newBatch()
 		}
+		if records == 0 {
+			t.open.grow(min(share.bytes, t.p.cfg.MaxBatchBytes))
+		}
 		t.open.buf = appendRecord(t.open.buf, &r.head, &items[i], r.notes.of(i), t.name)
 		records++
 	}
@@ -179,12 +182,12 @@ func (t *topic) run() {
 // happens. A batch too large for one message, once packed, is halved. finished
 // is false where a panic was in the way.
 func (t *topic) publish(b *batch) (finished bool) {
-	enc := t.p.encoders.Get().(*encoder)
+	enc := t.p.encoders.get()
 	todo := []piece{b.whole()}
 	defer func() {
 		cause := recover()
 		if finished {
-			t.p.encoders.Put(enc)
+			t.p.encoders.put(enc)
 			return
 		}
 		// enc and b may be in any state: they are left to the garbage collector.

@@ -36,6 +36,7 @@ type config struct {
 	RateBurst                                time.Duration
 	DuplicatesIDs                            int
 	DuplicatesAge                            time.Duration
+	KeymapWait, QuarantineAge                time.Duration
 	TLSCert, TLSKey                          string
 	StoreKey, StoreKeyOld                    string
 	Prefix                                   string
@@ -132,6 +133,8 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.IntVar(&c.Replicas, "replicas", 1, "copies of each stream, on an external cluster")
 	fs.Var(&c.StoreBytes, "store-bytes", "store limit at first creation (default 75 % of the free space, or 10GiB on an external server)")
 	fs.StringVar(&c.ContentEncoding, "content-encoding", pipeline.EncodingSnappy, "of stored messages: none, snappy or zstd")
+	fs.DurationVar(&c.KeymapWait, "keymap-wait", 30*time.Second, "a start waits so long for the key map to be loaded")
+	fs.DurationVar(&c.QuarantineAge, "quarantine-age", 24*time.Hour, "a record in quarantine moves to standard so long after it was received")
 	fs.Var(&c.BareTokens, "bare-tokens", "accept an Authorization without the scheme Bearer: on or off")
 	fs.Var(&c.CheckObject, "check-object", "require object of every event: on or off")
 	fs.Var(&c.InheritContext, "inherit-context", "let an event without @context have that of the item before: on or off")
@@ -244,6 +247,8 @@ func (c *config) check() error {
 	fault(c.RateBurst < time.Second, "rate-burst", "%v, expected at least 1s", c.RateBurst)
 	fault(c.DuplicatesIDs < 0 || c.DuplicatesIDs > pipeline.MaxDuplicateIDs, "duplicates-ids", "%d, expected 0 to %d", c.DuplicatesIDs, pipeline.MaxDuplicateIDs)
 	fault(c.DuplicatesAge < 0 || c.DuplicatesAge > maxDuplicatesAge, "duplicates-age", "%v, expected 0 to %v", c.DuplicatesAge, maxDuplicatesAge)
+	fault(c.KeymapWait < 0, "keymap-wait", "%v, expected 0 or more", c.KeymapWait)
+	fault(c.QuarantineAge < time.Second, "quarantine-age", "%v, expected at least 1s", c.QuarantineAge)
 	fault(c.BodyTimeout < time.Second, "body-timeout", "%v, expected at least 1s", c.BodyTimeout)
 	fault(c.MaxBodyBytes < edge.MinBodyBytes || c.MaxBodyBytes > 1<<30, "max-body-bytes", "%v, expected 1KiB to 1GiB", &c.MaxBodyBytes)
 	fault(c.StoreBytes > 0 && c.StoreBytes < 1<<20, "store-bytes", "%v, expected at least 1MiB", &c.StoreBytes)

@@ -43,7 +43,11 @@ func keymapImport(inv *invocation) error {
 		return err
 	}
 	defer disconnect()
-	kv, err := stream.EnsureKeymap(inv.ctx, js, layout)
+	open := stream.EnsureKeymap
+	if inv.cfg.Streams == streamsVerify {
+		open = stream.OpenKeymap
+	}
+	kv, err := open(inv.ctx, js, layout)
 	if err != nil {
 		return err
 	}

@@ -136,6 +136,7 @@ type server struct {
 	publisher *stream.Publisher
 	opened    atomic.Pointer[stream.Publisher] // the same, for the certificate's goroutine
 	spool     *stream.Spool                    // nil without one
+	keys      keys
 	pipeline  *pipeline.Pipeline
 	tokens    *tokenmap.Live
 	endpoint  *edge.Endpoint
@@ -163,6 +164,9 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 		}
 	}
 	if err := s.openStore(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.followKeys(ctx); err != nil {
 		return nil, err
 	}
 	if s.pipeline, err = pipeline.New(s.pipelineConfig(), s.store(), log); err != nil {
@@ -433,6 +437,7 @@ func (s *server) undo(ctx context.Context) error {
 	if s.tls != nil {
 		s.tls.Close()
 	}
+	s.keys.close()
 	if s.publisher != nil {
 		errs = append(errs, s.publisher.Close())
 	}
@@ -468,6 +473,7 @@ func (s *server) writeMetrics(w io.Writer) {
 		metrics.WriteGaugeUint64(w, "caliper_nats_synced", 1)
 	}
 	s.writeSpoolMetrics(w)
+	s.keys.writeMetrics(w)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	topics, err := s.publisher.Status(ctx)

@@ -25,14 +25,26 @@ const (
 	followBytes = 8 << 20
 )
 
+// FollowConfig says what is followed.
+type FollowConfig struct {
+	// JetStream is asked for the connection before each attempt. It may return
+	// nil while there is none.
+	JetStream func() jetstream.JetStream
+	Layout    Layout
+	// VerifyOnly never makes the bucket: while there is none, the key map is empty.
+	VerifyOnly bool
+	// Map becomes what the bucket says.
+	Map *keymap.Map
+	// Changed is called after each change of a partition, from one goroutine. It
+	// must not block, and may be nil.
+	Changed func(part int)
+	// Logger takes faults and losses of the connection. Nil means slog.Default().
+	Logger *slog.Logger
+}
+
 // KeymapFollower keeps a keymap.Map what the bucket says.
 type KeymapFollower struct {
-	js      func() jetstream.JetStream
-	layout  Layout
-	m       *keymap.Map
-	log     *slog.Logger
-	changed func(part int)
-
+	cfg    FollowConfig
 	stop   context.CancelFunc
 	done   chan struct{}
 	loaded chan struct{}
@@ -46,23 +58,27 @@ type KeymapFollower struct {
 	held    [keymap.Partitions]bool
 }
 
-// FollowKeymap fills m from the bucket of the key map, which it makes where
+// FollowKeymap fills cfg.Map from the bucket of the key map, which it makes where
 // there is none, and keeps following it until Close, over losses of the
-// connection and of the bucket. js is asked for the connection before each
-// attempt and may return nil while there is none. changed is called after each
-// change of a partition, from one goroutine; it must not block.
-func FollowKeymap(js func() jetstream.JetStream, layout Layout, m *keymap.Map, log *slog.Logger, changed func(part int)) *KeymapFollower {
+// connection and of the bucket.
+func FollowKeymap(cfg FollowConfig) *KeymapFollower {
+	if cfg.Changed == nil {
+		cfg.Changed = func(int) {}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	f := &KeymapFollower{js: js, layout: layout, m: m, log: log, changed: changed, stop: stop, done: make(chan struct{}), loaded: make(chan struct{})}
+	f := &KeymapFollower{cfg: cfg, stop: stop, done: make(chan struct{}), loaded: make(chan struct{})}
 	go f.run(ctx)
 	return f
 }
 
-// Loaded is closed once m holds what the bucket held when following began.
+// Loaded is closed once the map holds what the bucket held when following began.
 func (f *KeymapFollower) Loaded() <-chan struct{} { return f.loaded }
 
-// Revision is the bucket's revision that m has, Changes counts the partitions
-// taken over and Faults those that were damaged, of which m keeps the old.
+// Revision is the bucket's revision that the map has, Changes counts the partitions
+// taken over and Faults those that were damaged, of which it keeps the old.
 func (f *KeymapFollower) Revision() uint64 { return f.revision.Load() }
 func (f *KeymapFollower) Changes() uint64  { return f.changes.Load() }
 func (f *KeymapFollower) Faults() uint64   { return f.faults.Load() }
@@ -77,11 +93,11 @@ func (f *KeymapFollower) run(ctx context.Context) {
 	defer close(f.done)
 	for ctx.Err() == nil {
 		err := errNotConnected
-		if js := f.js(); js != nil {
+		if js := f.cfg.JetStream(); js != nil {
 			err = f.follow(ctx, js)
 		}
 		if ctx.Err() == nil {
-			f.log.Warn("the key map is not followed at the moment", "error", err)
+			f.cfg.Logger.Warn("the key map is not followed at the moment", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -94,16 +110,24 @@ func (f *KeymapFollower) run(ctx context.Context) {
 func (f *KeymapFollower) follow(ctx context.Context, js jetstream.JetStream) error {
 	limited, cancel := context.WithTimeout(ctx, keymapTimeout)
 	defer cancel()
-	if _, err := EnsureKeymap(limited, js, f.layout); err != nil {
+	open := EnsureKeymap
+	if f.cfg.VerifyOnly {
+		open = OpenKeymap
+	}
+	if _, err := open(limited, js, f.cfg.Layout); err != nil {
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			held := f.held
+			f.complete(time.Time{}, &held)
+		}
 		return err
 	}
-	name := keymapStream(f.layout)
+	name := keymapStream(f.cfg.Layout)
 	s, err := js.Stream(limited, name)
 	if err != nil {
 		return fmt.Errorf("stream: follow the key map: %w", err)
 	}
 	info := s.CachedInfo()
-	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{"$KV." + f.layout.KeymapBucket() + ".>"}}
+	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{"$KV." + f.cfg.Layout.KeymapBucket() + ".>"}}
 	var stale *[keymap.Partitions]bool // those of a bucket that is gone, until the new one is read
 	if info.Created.Equal(f.created) && info.State.LastSeq >= f.revision.Load() {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.revision.Load()+1
@@ -160,7 +184,7 @@ func (f *KeymapFollower) watch(ctx context.Context, js jetstream.JetStream, s je
 			return
 		case <-time.After(followPause):
 		}
-		if f.js() != js {
+		if f.cfg.JetStream() != js {
 			return
 		}
 		if looks%followLooks > 0 {
@@ -177,7 +201,7 @@ func (f *KeymapFollower) watch(ctx context.Context, js jetstream.JetStream, s je
 
 // take takes one key of the bucket over.
 func (f *KeymapFollower) take(msg jetstream.Msg, stale *[keymap.Partitions]bool) {
-	part, ok := partitionOf(strings.TrimPrefix(msg.Subject(), "$KV."+f.layout.KeymapBucket()+"."))
+	part, ok := partitionOf(strings.TrimPrefix(msg.Subject(), "$KV."+f.cfg.Layout.KeymapBucket()+"."))
 	if !ok {
 		return // nothing of ours
 	}
@@ -192,14 +216,14 @@ func (f *KeymapFollower) take(msg jetstream.Msg, stale *[keymap.Partitions]bool)
 }
 
 func (f *KeymapFollower) set(part int, packed []byte) {
-	if err := f.m.Set(part, packed); err != nil {
+	if err := f.cfg.Map.Set(part, packed); err != nil {
 		f.faults.Add(1)
-		f.log.Error("a partition of the key map is not taken over, the old one stays in force", "key", partitionKey(part), "error", err)
+		f.cfg.Logger.Error("a partition of the key map is not taken over, the old one stays in force", "key", partitionKey(part), "error", err)
 		return
 	}
 	f.held[part] = len(packed) > 0
 	f.changes.Add(1)
-	f.changed(part)
+	f.cfg.Changed(part)
 }
 
 // complete is called when all that the bucket, of that age, holds was taken over.

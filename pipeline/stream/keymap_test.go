@@ -37,7 +37,7 @@ func importRows(t *testing.T, js jetstream.JetStream, rows ...keymap.Row) keymap
 func follow(t *testing.T, p *Publisher) (*keymap.Map, *KeymapFollower) {
 	t.Helper()
 	m := new(keymap.Map)
-	f := FollowKeymap(p.JetStream, testLayout(), m, quiet(), func(int) {})
+	f := FollowKeymap(FollowConfig{JetStream: p.JetStream, Layout: testLayout(), Map: m, Logger: quiet()})
 	t.Cleanup(f.Close)
 	select {
 	case <-f.Loaded():

@@ -96,7 +96,7 @@ func AddReader(ctx context.Context, js jetstream.JetStream, layout Layout, dir, 
 	if err := checkName("reader", name); err != nil {
 		return Credential{}, err
 	}
-	if name == ownUser {
+	if name == ownUser || name == moverConsumer {
 		return Credential{}, fmt.Errorf("stream: reader %q: the name is the program's own", name)
 	}
 	if !hasTopic(layout, topic) {
@@ -203,7 +203,7 @@ func ListReaders(ctx context.Context, js jetstream.JetStream, layout Layout, dir
 		if err == nil {
 			lister := s.ListConsumers(ctx)
 			for info := range lister.Info() {
-				if info.Config.Durable != "" {
+				if info.Config.Durable != "" && info.Name != moverConsumer {
 					list = append(list, readerStatus(t.Name, info, creds))
 				}
 			}
@@ -291,7 +291,7 @@ func loadReaders(dir string) (map[string]readerEntry, error) {
 		if err := errors.Join(checkName("reader", r.Name), checkName("topic", r.Topic)); err != nil {
 			return nil, fmt.Errorf("stream: %s: reader %d: %w", path, i, err)
 		}
-		if _, twice := m[r.Name]; twice || r.Name == ownUser {
+		if _, twice := m[r.Name]; twice || r.Name == ownUser || r.Name == moverConsumer {
 			return nil, fmt.Errorf("stream: %s: reader %d: name %q is taken", path, i, r.Name)
 		}
 		m[r.Name] = e

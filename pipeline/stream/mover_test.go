@@ -1,0 +1,323 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"caliperedge/pipeline/keymap"
+)
+
+func moverLayout() Layout {
+	l := testLayout()
+	for _, name := range []string{topicQuarantine, topicEnriched} {
+		l.Topics = append(l.Topics, Topic{Name: name, MaxAge: time.Hour, MaxBytes: 32 << 20})
+	}
+	return l
+}
+
+func openForMoving(t *testing.T, dir string) *Publisher {
+	t.Helper()
+	p, err := OpenEmbedded(deadline(t), EmbeddedConfig{Dir: dir, Listen: "127.0.0.1:0", Layout: moverLayout(), Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// mover is an edge's mover with its key map.
+type mover struct {
+	*Mover
+	follower *KeymapFollower
+	closed   bool
+}
+
+func startMover(t *testing.T, p *Publisher, age time.Duration) *mover {
+	t.Helper()
+	table := new(keymap.Map)
+	m := &mover{Mover: NewMover(p, MoverConfig{Keys: table, MaxAge: age, Encoding: "snappy", Logger: quiet()})}
+	m.follower = FollowKeymap(FollowConfig{JetStream: p.JetStream, Layout: p.layout, Map: table, Changed: m.Changed, Logger: quiet()})
+	m.Start(m.follower.Loaded())
+	t.Cleanup(m.close)
+	return m
+}
+
+func (m *mover) close() {
+	if !m.closed {
+		m.closed = true
+		m.Mover.Close()
+		m.follower.Close()
+	}
+}
+
+// record is one that waits for the key of a course.
+func waitingRecord(id, course string, received time.Time) string {
+	return fmt.Sprintf(`{"id":%q,"type":"ViewEvent","tool":"Engage","topic":"quarantine","received":%q,"identifiers":{"course":[%q]},"awaits":["course"],"event":{"id":%[1]q}}`,
+		id, received.UTC().Format("2006-01-02T15:04:05.000Z"), course)
+}
+
+// movedRecord is what tests look at of a record.
+type movedRecord struct {
+	ID, Topic, Origin string
+	Keys              map[string]string
+	Awaits            []string
+	at                Address
+}
+
+// records reads a topic to its end.
+func records(t *testing.T, js jetstream.JetStream, topic string) []movedRecord {
+	t.Helper()
+	var all []movedRecord
+	err := Tail(deadline(t), js, moverLayout(), topic, TailOptions{}, func(line []byte, at Address) error {
+		r := movedRecord{at: at}
+		if err := json.Unmarshal(line, &r); err != nil {
+			return err
+		}
+		if r.Topic != topic {
+			t.Errorf("in %s stands a record of %s", topic, r.Topic)
+		}
+		all = append(all, r)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func count(t *testing.T, js jetstream.JetStream, topic string) func(n int) func() bool {
+	return func(n int) func() bool { return func() bool { return len(records(t, js, topic)) == n } }
+}
+
+func TestMoverMovesWhatTheKeymapLearns(t *testing.T) {
+	dir := t.TempDir()
+	p := openForMoving(t, dir)
+	js := p.JetStream()
+	now := time.Now()
+	publish(t, p, message("quarantine", "1", waitingRecord("a", "63", now), waitingRecord("b", "64", now), waitingRecord("c", "63", now)))
+	publish(t, p, message("quarantine", "2", waitingRecord("d", "65", now)))
+	importRows(t, js, course("65", "C65"))
+	m := startMover(t, p, time.Hour)
+	eventually(t, "what is known at the start moves", count(t, js, "enriched")(1))
+	publish(t, p, message("quarantine", "3", waitingRecord("e", "65", now)))
+	eventually(t, "what comes later moves", count(t, js, "enriched")(2))
+
+	importRows(t, js, course("63", "C63"))
+	eventually(t, "what is learned moves", count(t, js, "enriched")(4))
+	eventually(t, "the rest waits", count(t, js, "quarantine")(1))
+	if rest := records(t, js, "quarantine")[0]; rest.ID != "b" || rest.Origin != "caliper-quarantine:1:2" {
+		t.Errorf("what waits is %+v", rest)
+	}
+	eventually(t, "the numbers are right", func() bool {
+		s := m.Stats()
+		return s.Enriched == 4 && s.Standard == 0 && s.Waiting == 1 && s.Messages == 1 && s.Failures == 0 && s.Oldest.Equal(now.Truncate(time.Millisecond))
+	})
+	importRows(t, js, course("64", "C64"))
+	eventually(t, "the rest moves", count(t, js, "enriched")(5))
+	eventually(t, "nothing waits", count(t, js, "quarantine")(0))
+	want := map[string]string{
+		"a": "caliper-quarantine:1:1 map[course:C63] []", "b": "caliper-quarantine:1:2 map[course:C64] []", "c": "caliper-quarantine:1:3 map[course:C63] []",
+		"d": "caliper-quarantine:2:1 map[course:C65] []", "e": "caliper-quarantine:3:1 map[course:C65] []"}
+	for _, r := range records(t, js, "enriched") {
+		if got := fmt.Sprint(r.Origin, " ", r.Keys, " ", r.Awaits); got != want[r.ID] {
+			t.Errorf("record %s has moved as %s, want %s", r.ID, got, want[r.ID])
+		}
+	}
+}
+
+func TestMoverMovesWhatIsOld(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	now := time.Now()
+	importRows(t, js, course("63", "C63"))
+	publish(t, p, message("quarantine", "1", waitingRecord("known", "63", now.Add(-2*time.Hour)), waitingRecord("old", "64", now.Add(-2*time.Hour)),
+		waitingRecord("young", "64", now), waitingRecord("soon", "64", now.Add(-time.Hour+3*time.Second))))
+	startMover(t, p, time.Hour)
+	eventually(t, "what is old and what gets old moves", count(t, js, "standard")(2))
+	eventually(t, "what is young waits", count(t, js, "quarantine")(1))
+	enriched, standard := records(t, js, "enriched"), records(t, js, "standard")
+	if len(enriched) != 1 || enriched[0].ID != "known" {
+		t.Errorf("enriched are %+v, want the one whose key is known", enriched)
+	}
+	if standard[0].ID != "old" || standard[0].Origin != "caliper-quarantine:1:2" || fmt.Sprint(standard[0].Awaits) != "[course]" || standard[1].ID != "soon" {
+		t.Errorf("standard are %+v", standard)
+	}
+}
+
+// TestMoverJoinsWhatCameSlowly is that messages of single records do not stay
+// so many, and that their records move with their first addresses.
+func TestMoverJoinsWhatCameSlowly(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	m := startMover(t, p, time.Hour)
+	const n = 3 * mergeHeld
+	for i := range n {
+		publish(t, p, message("quarantine", fmt.Sprint(i), waitingRecord(fmt.Sprint(i), "63", time.Now())))
+	}
+	eventually(t, "few messages wait", func() bool {
+		list, err := p.Status(deadline(t))
+		return err == nil && list[3].Topic == "quarantine" && list[3].Messages < mergeHeld
+	})
+	eventually(t, "all records wait", func() bool { return m.Stats().Waiting == n })
+	importRows(t, js, course("63", "C63"))
+	eventually(t, "all move", count(t, js, "enriched")(n))
+	eventually(t, "nothing waits", count(t, js, "quarantine")(0))
+	once(t, js, n)
+	for _, r := range records(t, js, "enriched") {
+		if want := "caliper-quarantine:"; len(r.Origin) < len(want) || r.Origin[:len(want)] != want {
+			t.Errorf("record %s has origin %q", r.ID, r.Origin)
+		}
+	}
+}
+
+// once demands that events 0 to n-1 are each once in enriched or standard, or
+// again with equal origin, and returns how many are doubled.
+func once(t *testing.T, js jetstream.JetStream, n int) (doubled int) {
+	t.Helper()
+	origins := map[string]string{}
+	for _, topic := range []string{"enriched", "standard"} {
+		for _, r := range records(t, js, topic) {
+			switch origin, again := origins[r.ID]; {
+			case !again:
+				origins[r.ID] = r.Origin
+			case origin == r.Origin:
+				doubled++
+			default:
+				t.Errorf("event %s stands twice, with origins %s and %s", r.ID, origin, r.Origin)
+			}
+		}
+	}
+	if len(origins) != n {
+		t.Errorf("%d events have arrived, want %d", len(origins), n)
+	}
+	return doubled
+}
+
+// TestTwoMovers shares the work among edges on one external server, of which
+// one goes away and comes back all the time.
+func TestTwoMovers(t *testing.T) {
+	dir := t.TempDir()
+	srv := openForMoving(t, dir)
+	edge := func() *Publisher {
+		p, err := OpenRemote(deadline(t), RemoteConfig{Server: Server{URL: ownURL(t, dir)}, Layout: moverLayout(), Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		return p
+	}
+	one, two := edge(), edge()
+	first, second := startMover(t, one, time.Hour), startMover(t, two, time.Hour)
+	const courses, events = 20, 600
+	n := 0
+	for round := range 6 {
+		for range events / 6 / 5 {
+			var lines []string
+			for range 5 {
+				lines = append(lines, waitingRecord(fmt.Sprint(n), fmt.Sprint(rand.IntN(courses)), time.Now()))
+				n++
+			}
+			publish(t, srv, message("quarantine", fmt.Sprint(n), lines...))
+		}
+		importRows(t, srv.JetStream(), course(fmt.Sprint(3*round), "C"), course(fmt.Sprint(3*round+1), "C"))
+		second.close()
+		second = startMover(t, two, time.Hour)
+	}
+	var rows []keymap.Row
+	for i := range courses {
+		rows = append(rows, course(fmt.Sprint(i), "C"))
+	}
+	importRows(t, srv.JetStream(), rows...)
+	// What was on its way to a mover that went away comes again after a while.
+	for end := time.Now().Add(4 * moverAckWait); !count(t, srv.JetStream(), "quarantine")(0)(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d records still wait; first %+v, second %+v", len(records(t, srv.JetStream(), "quarantine")), first.Stats(), second.Stats())
+		}
+	}
+	if doubled := once(t, srv.JetStream(), n); doubled > 0 {
+		t.Errorf("%d events are doubled", doubled)
+	}
+	if f := first.Stats(); f.Enriched == 0 {
+		t.Errorf("the first mover has moved nothing")
+	}
+}
+
+// TestMoverDoesNotSpin is that waiting costs the store nothing: nothing is
+// delivered again while the key map does not change, or changes elsewhere.
+func TestMoverDoesNotSpin(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	m := startMover(t, p, time.Hour)
+	publish(t, p, message("quarantine", "1", waitingRecord("a", "63", time.Now()), waitingRecord("b", "64", time.Now())))
+	eventually(t, "it waits", func() bool { return m.Stats().Waiting == 2 })
+	delivered := func() uint64 {
+		c, err := js.Consumer(deadline(t), "caliper-quarantine", moverConsumer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.CachedInfo().Delivered.Consumer
+	}
+	before := delivered()
+	importRows(t, js, course("70", "C70"))
+	eventually(t, "the change was acted on", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.acted > 0 && m.first.IsZero()
+	})
+	touched := func() time.Time {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, h := range m.held {
+			return h.touched
+		}
+		return time.Time{}
+	}
+	start := touched()
+	eventually(t, "the server was told twice that it is in hand", func() bool { return touched().Sub(start) > moverTouch })
+	if after := delivered(); after != before {
+		t.Errorf("delivered %d times, was %d", after, before)
+	}
+	importRows(t, js, course("63", "C63"))
+	eventually(t, "what matters is acted on", count(t, js, "enriched")(1))
+}
+
+// TestMoverWhenTopicsAreFull is that nothing is lost or doubled for want of room.
+func TestMoverWhenTopicsAreFull(t *testing.T) {
+	layout := moverLayout()
+	for i, topic := range layout.Topics {
+		if topic.Name == topicEnriched {
+			layout.Topics[i].MaxBytes = 4 << 10
+		}
+	}
+	p, err := OpenEmbedded(deadline(t), EmbeddedConfig{Dir: t.TempDir(), Layout: layout, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	js := p.JetStream()
+	const n = 40
+	var lines []string
+	for i := range n {
+		lines = append(lines, waitingRecord(fmt.Sprint(i), "63", time.Now()))
+	}
+	publish(t, p, message("quarantine", "1", lines...))
+	importRows(t, js, course("63", "C63"))
+	m := startMover(t, p, time.Hour)
+	eventually(t, "the topic is full", func() bool { return m.Stats().Failures > 0 })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := Apply(ctx, js, moverLayout()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "with room all move", count(t, js, "enriched")(n))
+	eventually(t, "nothing waits", count(t, js, "quarantine")(0))
+	if doubled := once(t, js, n); doubled > 0 {
+		t.Errorf("%d events are doubled", doubled)
+	}
+}

@@ -208,9 +208,7 @@ func envelopeAround(sensor string, data []byte) []byte {
 
 // routeEnvelope calls do with each item of an envelope.
 func (c *config) routeEnvelope(p *pipeline.Pipeline, tool string, body []byte, do func(routed) error) error {
-	opt := c.edge(nil).Validate
-	opt.Vocabulary = c.Tools[tool].Vocabulary
-	env, err := validate.Parse(body, opt)
+	env, err := validate.Parse(body, c.validateOptions(tool))
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func replay(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	r := &replayer{inv: inv, source: inv.args[0], options: inv.cfg.edge(nil).Validate, known: make(map[eventKey]*known), tallies: make(map[outcome]*tally)}
+	r := &replayer{inv: inv, source: inv.args[0], known: make(map[eventKey]*known), tallies: make(map[outcome]*tally)}
 	if r.choice, err = readChoice(inv.flags, time.Now()); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func replay(inv *invocation) error {
 	if err := checkTopic(layout, r.source); err != nil {
 		return err
 	}
-	cfg := pipeline.Config{MaxEnvelopeBytes: 4 * int64(inv.cfg.MaxBodyBytes), BudgetBytes: int64(inv.cfg.BudgetBytes)}
+	cfg := pipeline.Config{Rules: inv.cfg.Rules, MaxEnvelopeBytes: 4 * int64(inv.cfg.MaxBodyBytes), BudgetBytes: int64(inv.cfg.BudgetBytes)}
 	for _, t := range layout.Topics {
 		cfg.Topics = append(cfg.Topics, t.Name)
 	}

@@ -25,8 +25,7 @@ type replayer struct {
 	layout   stream.Layout
 	js       jetstream.JetStream
 	pipeline *pipeline.Pipeline // routes; it publishes nothing
-	options  validate.Options
-	source   string // the topic
+	source   string             // the topic
 	choice   choice
 
 	read    int    // records
@@ -207,7 +206,7 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 	if why != "" {
 		return stay(why)
 	}
-	env, err := validate.Parse(body, r.options)
+	env, err := validate.Parse(body, r.inv.cfg.validateOptions(rec.Tool))
 	if err != nil {
 		return stay("json")
 	}

@@ -136,3 +136,8 @@ func (c *config) printRules(w io.Writer) {
 		fmt.Fprintf(w, "#   %s: %s where %s\n", r.Name, strings.Join(topics, ", "), &r.When)
 	}
 }
+
+// validateOptions are the options of the rules for what a tool sends.
+func (c *config) validateOptions(tool string) validate.Options {
+	return validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext), Vocabulary: c.Tools[tool].Vocabulary}
+}

@@ -25,7 +25,6 @@ import (
 	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/stream"
-	"caliperedge/validate"
 
 	"github.com/VictoriaMetrics/metrics"
 )
@@ -348,7 +347,7 @@ func (c *config) edge(set *metrics.Set) edge.Config {
 		AcceptBareTokens: bool(c.BareTokens),
 		KeepRejected:     c.keepsRejected,
 		Rate:             edge.Rate{Requests: c.RateRequests, Events: c.RateEvents, Burst: c.RateBurst},
-		Validate:         validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext)},
+		Validate:         c.validateOptions(""),
 		Vocabularies:     c.vocabularies(),
 		Version:          version(),
 		Metrics:          set,

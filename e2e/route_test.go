@@ -172,3 +172,22 @@ func TestRouteAndValidateByTool(t *testing.T) {
 	f(1, "no JSON", "", "route")
 	f(0, `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:p","type":"Person"}`, ": entities\n", "route")
 }
+
+// Events that were stored or refused under another configuration take the
+// topics of the new rules, and gain what these add, by replay.
+func TestReplayUnderNewRules(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	s := h.serve()
+	quiz := strings.NewReplacer("NavigationEvent", "QuizEvent", "NavigatedTo", "Shuffled").Replace(routingEvent(eventID("quiz"), ""))
+	s.post(routingEnvelope("https://example.edu/", routingEvent(eventID("page"), ""), quiz)).want(t, 202, `"standard:1"`)
+	h.write("edge.yaml", strings.Replace(routingFile, "also: live", "", 1))
+	h.must("replay", "standard", "--yes", "--config", "edge.yaml")
+	h.must("replay", "rejected", "--yes", "--config", "edge.yaml")
+	if enriched := h.must("tail", "enriched", "--no-follow"); !strings.Contains(enriched, `"identifiers":{"part":["`+secretMark+`"]}`) || !strings.Contains(enriched, `"origin":"caliper-standard:1:1"`) {
+		t.Errorf("enriched has %s", enriched)
+	}
+	if standard := h.must("tail", "standard", "--no-follow"); !strings.Contains(standard, `"type":"QuizEvent"`) || !strings.Contains(standard, `"extra":["type/action"]`) {
+		t.Errorf("standard has %s", standard)
+	}
+}

@@ -172,8 +172,8 @@ type level struct {
 	as   string
 }
 
-// delimiters end a hole.
-const delimiters = "/:?#&"
+// delimits marks what ends a hole.
+var delimits = [256]bool{'/': true, ':': true, '?': true, '#': true, '&': true}
 
 // parsePattern reads a pattern such as https://lms.example.edu/courses/{course}
 // or urn:tool:{}:*. A hole takes one or more characters, up to a delimiter or
@@ -293,7 +293,7 @@ func (p *pattern) match(text []byte, s *Scratch) bool {
 // holeBytes is how much of text a hole takes.
 func holeBytes(text []byte, stop byte) int {
 	for i, c := range text {
-		if c == stop && stop != 0 || strings.IndexByte(delimiters, c) >= 0 {
+		if c == stop && stop != 0 || delimits[c] {
 			return i
 		}
 	}
@@ -319,10 +319,8 @@ func (p *pattern) descend(text []byte, s *Scratch) {
 }
 
 func cutColon(text []byte) (before, after []byte, found bool) {
-	for i, c := range text {
-		if c == ':' {
-			return text[:i], text[i+1:], true
-		}
+	if i := bytes.IndexByte(text, ':'); i >= 0 {
+		return text[:i], text[i+1:], true
 	}
 	return text, nil, false
 }

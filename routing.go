@@ -139,5 +139,5 @@ func (c *config) printRules(w io.Writer) {
 
 // validateOptions are the options of the rules for what a tool sends.
 func (c *config) validateOptions(tool string) validate.Options {
-	return validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext), Vocabulary: c.Tools[tool].Vocabulary}
+	return validate.Options{CheckObject: bool(c.CheckObject), InheritContext: bool(c.InheritContext), Vocabulary: c.Tools[tool].Vocabulary, NoteMembers: c.Rules.NeedPaths()}
 }

@@ -36,6 +36,8 @@ type Options struct {
 	InheritContext bool
 	// Vocabulary is what the sender is granted beyond Caliper's. Nil grants nothing.
 	Vocabulary *Vocabulary
+	// NoteMembers has Parse note where the members of items are, for Lookup and Find.
+	NoteMembers bool
 }
 
 // What Err returns, in the order in which the checks are made (contract 1.1, checks 9 to 12).
@@ -63,7 +65,8 @@ type Envelope struct {
 	inContext  bool // the `@context` last given was accepted
 	inGranted  bool // it was, by the options' vocabulary
 
-	index *index // nil until pass needs it; 26 KiB
+	noted []memberSpan // of all items, with Options.NoteMembers
+	index *index       // nil until pass needs it; 26 KiB
 	dec   decoder.Decoder
 	outer outerMembers
 	live  bool
@@ -87,6 +90,9 @@ type Item struct {
 	ID, Actor, EdApp []byte
 	// Raw is the item, byte for byte.
 	Raw []byte
+
+	typeNumber, actionNumber uint8        // see Numbers
+	members                  []memberSpan // nil where they were not noted
 }
 
 // maxPooledItems bounds what an Envelope keeps between requests: 2,048 items are less than 1 MiB.
@@ -133,6 +139,7 @@ func (e *Envelope) Release() {
 		e.index.begin(nil)
 	}
 	*e = Envelope{
+		noted: keptNotes(e.noted),
 		index: e.index,
 		dec:   e.dec,
 		items: kept(e.items),

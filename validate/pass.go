@@ -42,6 +42,7 @@ func (e *Envelope) pass() bool {
 // forget undoes what pass has left in e.
 func (e *Envelope) forget() {
 	clear(e.items)
+	e.noted = e.noted[:0]
 	e.items, e.conformant, e.inContext, e.inGranted = e.items[:0], 0, false, false
 	e.outer = outerMembers{Data: e.outer.Data}
 	e.facts = facts{spans: e.facts.spans}
@@ -57,6 +58,7 @@ type passage struct {
 
 	item    uint32      // offset of the item that is being read
 	members itemMembers // of it
+	noted   int         // where its members begin in what is noted
 	edApp   bool        // what is being read in inAgent is edApp, not actor
 }
 
@@ -96,7 +98,7 @@ element:
 		if p.byteAt(value) != '{' {
 			return false
 		}
-		p.item, p.members = value, itemMembers{}
+		p.item, p.members, p.noted = value, itemMembers{}, len(p.e.noted)
 		level = inItem
 	}
 	k++
@@ -173,6 +175,9 @@ func (p *passage) note(level int, name, colon, value, next uint32) (deeper int, 
 	literal := p.text(name, colon)
 	switch level {
 	case inItem:
+		if p.e.opt.NoteMembers {
+			p.e.noted = append(p.e.noted, memberSpan{name - p.item, name - p.item + uint32(len(literal)), value - p.item})
+		}
 		return p.noteItem(literal, value, next)
 	case inEnvelope:
 		return p.noteEnvelope(literal, value, next)
@@ -283,6 +288,11 @@ func (p *passage) judge(end uint32) bool {
 		e.items = e.items[:n+1]
 	} else {
 		e.items = append(e.items, Item{})
+	}
+	if noted := e.noted[p.noted:]; len(noted) > maxNoted {
+		e.noted = e.noted[:p.noted]
+	} else if len(noted) > 0 {
+		e.items[n].members = noted[:len(noted):len(noted)]
 	}
 	e.checkItem(&e.items[n], p.b[p.item:end:end], &p.members)
 	return true

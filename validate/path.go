@@ -75,8 +75,11 @@ func (p Path) String() string { return p.text }
 // no object. Of members that occur twice the last one counts, and names are compared after unescaping. The value is a
 // view into the body, like Raw. Lookup does not allocate.
 func (it *Item) Lookup(p Path) []byte {
-	value := it.Raw
-	for _, name := range p.names {
+	value, names := it.Raw, p.names
+	if it.members != nil && len(names) > 0 {
+		value, names = it.noted(names[0]), names[1:]
+	}
+	for _, name := range names {
 		if len(value) == 0 || value[0] != '{' {
 			return nil
 		}

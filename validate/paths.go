@@ -58,6 +58,14 @@ func lengthBit(n int) uint64 { return 1 << min(n, 63) }
 // values are views into the body. It does not allocate.
 func (p *Paths) Find(it *Item, values [][]byte) {
 	clear(values[:p.n])
+	if it.members != nil {
+		for _, m := range it.members {
+			if child := p.root.named(it.Raw[m.name+1 : m.end-1]); child != nil {
+				child.take(it.Raw, int(m.value), values)
+			}
+		}
+		return
+	}
 	if p.n > 0 && len(it.Raw) > 0 && it.Raw[0] == '{' {
 		p.root.find(it.Raw, 0, values)
 	}
@@ -77,19 +85,25 @@ func (n *pathNode) find(b []byte, i int, values [][]byte) int {
 			i = skipPlain(b, i)
 			continue
 		}
-		for _, slot := range child.slots {
-			values[slot] = nil // of a member of this name before this one
-		}
-		value := i
-		if len(child.children) > 0 && b[i] == '{' {
-			i = child.find(b, i, values)
-		} else {
-			i = skipPlain(b, i)
-		}
-		if child.slot >= 0 && b[value] != 'n' {
-			values[child.slot] = b[value:i:i]
-		}
+		i = child.take(b, i, values)
 	}
+}
+
+// take takes the value at i for the child that its name means, and returns the offset just behind it.
+func (c *pathChild) take(b []byte, i int, values [][]byte) int {
+	for _, slot := range c.slots {
+		values[slot] = nil // of a member of this name before this one
+	}
+	value := i
+	if len(c.children) > 0 && b[i] == '{' {
+		i = c.find(b, i, values)
+	} else {
+		i = skipPlain(b, i)
+	}
+	if c.slot >= 0 && b[value] != 'n' {
+		values[c.slot] = b[value:i:i]
+	}
+	return i
 }
 
 // named is the child that the inner part of a string literal means, or nil.

@@ -109,6 +109,7 @@ func (s *actionSet) has(bit uint8) bool { return s[bit>>6]>>(bit&63)&1 != 0 }
 
 type itemType struct {
 	name    string // the table's own string, safe to keep
+	number  uint8  // from 1; 0 for entities
 	entity  bool
 	actions actionSet // empty for entities
 }
@@ -131,8 +132,8 @@ var vocabulary = func() (v struct {
 		v.actions[a.alias] = v.actions[a.name]
 	}
 	v.types = make(map[string]*itemType, len(eventTypes)+len(entityTypes))
-	for _, t := range eventTypes {
-		e := &itemType{name: t.name}
+	for i, t := range eventTypes {
+		e := &itemType{name: t.name, number: uint8(i + 1)}
 		if t.actions == nil {
 			t.actions = actionNames[:]
 		}

@@ -90,7 +90,7 @@ func (e *Envelope) checkMembers(it *Item, m *itemMembers) {
 	}
 	t := typeOf(m.Type)
 	if t != nil {
-		it.Type = t.name
+		it.Type, it.typeNumber = t.name, t.number
 		if t.entity && !isPresent(m.Action) {
 			it.Entity = true
 			return
@@ -101,6 +101,9 @@ func (e *Envelope) checkMembers(it *Item, m *itemMembers) {
 	}
 	a, known := actionOf(m.Action)
 	it.Action = a.name
+	if known {
+		it.actionNumber = a.bit + 1
+	}
 	if !known || t == nil || !t.actions.has(a.bit) {
 		it.Faults |= FaultAction
 	}

@@ -108,7 +108,8 @@ func (cfg *Config) view(tool string, other bool) *view {
 		if when.never() {
 			continue
 		}
-		c := compiled{Rule: rule, when: when, topic: cfg.bit(rule.Topic)}
+		c := compiled{Rule: rule, topic: cfg.bit(rule.Topic)}
+		c.split(when)
 		for _, topic := range rule.Also {
 			c.also |= cfg.bit(topic)
 		}
@@ -119,6 +120,42 @@ func (cfg *Config) view(tool string, other bool) *view {
 	}
 	v.paths = validate.NewPaths(paths)
 	return v
+}
+
+// split puts the types and actions that when asks for where they are quick to
+// look at.
+func (c *compiled) split(when cond) {
+	c.types.any, c.actions.any = true, true
+	all := []cond{when}
+	if when.op == opAll {
+		all = when.of
+	}
+	c.when = cond{op: opAll}
+	for _, part := range all {
+		switch {
+		case part.op == opType && c.types.any:
+			c.types = newWordSet(part.values, validate.TypeNumber)
+		case part.op == opAction && c.actions.any:
+			c.actions = newWordSet(part.values, validate.ActionNumber)
+		default:
+			c.when.of = append(c.when.of, part)
+		}
+	}
+	c.plain = c.when.always()
+}
+
+// NeedPaths tells whether Decide looks at paths, so that noting the members of
+// items pays.
+func (r *Rules) NeedPaths() bool {
+	if r == nil {
+		return false
+	}
+	for _, v := range r.tools {
+		if len(v.texts) > 0 {
+			return true
+		}
+	}
+	return len(r.others.texts) > 0
 }
 
 // setOf is the union of the sets of a rule, nil where it has none.

@@ -8,7 +8,11 @@
 // nothing once a Scratch is warm, and write nothing but that Scratch.
 package rules
 
-import "caliperedge/validate"
+import (
+	"slices"
+
+	"caliperedge/validate"
+)
 
 // The topics that rules speak of. Tiers are Standard and Enriched: an event
 // belongs to exactly one, or waits in Quarantine for its keys.
@@ -48,10 +52,42 @@ type view struct {
 // compiled is a rule as one tool meets it.
 type compiled struct {
 	*Rule
-	when  cond
-	topic uint64 // the tier; 0 where the rule only copies
-	also  uint64
-	set   *extractor
+	types   wordSet // first, because they are quick to look at
+	actions wordSet
+	when    cond   // the rest of the conditions
+	plain   bool   // there is no rest
+	topic   uint64 // the tier; 0 where the rule only copies
+	also    uint64
+	set     *extractor
+}
+
+// wordSet is a set of types or of actions: those of Caliper by their numbers,
+// those that tools are granted by their names.
+type wordSet struct {
+	any   bool
+	bits  [2]uint64
+	names []string
+}
+
+func newWordSet(words []string, number func(string) uint8) (w wordSet) {
+	for _, word := range words {
+		if n := number(word); n != 0 {
+			w.bits[n>>6] |= 1 << (n & 63)
+		} else {
+			w.names = append(w.names, word)
+		}
+	}
+	return w
+}
+
+func (w *wordSet) has(number uint8, name string) bool {
+	if w.any {
+		return true
+	}
+	if number != 0 {
+		return w.bits[number>>6]>>(number&63)&1 != 0
+	}
+	return slices.Contains(w.names, name)
 }
 
 // View is what the rules say to a tool and a sensor. It is valid as long as the
@@ -105,18 +141,18 @@ func (v View) Decide(it *validate.Item, s *Scratch) Decision {
 		return Decision{Topics: v.rules.standard, Mismatch: true}
 	}
 	var d Decision
+	eventType, action := it.Numbers()
 	for i := range v.view.rules {
 		r := &v.view.rules[i]
-		switch {
-		case r.topic == 0:
-			if r.when.holds(s) {
-				d.Topics |= r.also
-			}
-		case d.Rule == nil && r.when.holds(s):
-			if topic := v.qualify(r, s); topic != 0 {
-				d.Rule = r.Rule
-				d.Topics |= topic | r.also
-			}
+		if r.topic != 0 && d.Rule != nil || !r.types.has(eventType, it.Type) || !r.actions.has(action, it.Action) ||
+			!r.plain && !r.when.holds(s) {
+			continue
+		}
+		if r.topic == 0 {
+			d.Topics |= r.also
+		} else if topic := v.qualify(r, s); topic != 0 {
+			d.Rule = r.Rule
+			d.Topics |= topic | r.also
 		}
 	}
 	if d.Rule == nil {
@@ -262,6 +298,9 @@ func (s *Scratch) text(value []byte) []byte {
 	if text, ok := validate.PlainText(value); ok {
 		return text
 	}
+	if len(value) == 0 {
+		return nil
+	}
 	start := len(s.room)
 	room, ok := validate.AppendText(s.room, value)
 	if !ok {
@@ -309,7 +348,12 @@ func (s *Scratch) appendKeys(demanded []string, waits bool) {
 func appendString[T string | []byte](dst []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	for i := 0; i < len(s); i++ {
+	plain := 0
+	for plain < len(s) && s[plain] >= ' ' && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	dst = append(dst, s[:plain]...)
+	for i := plain; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)

@@ -237,7 +237,7 @@ func TestOpenFails(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(c.Dir, "jetstream"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, "embedded server"},
+		}, "not a directory"},
 	} {
 		cfg := EmbeddedConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0", Layout: testLayout(), Logger: quiet()}
 		dir := cfg.Dir

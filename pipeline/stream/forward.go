@@ -43,6 +43,7 @@ type forwarder struct {
 	// link is that to the local store in which next and done are sequences: one
 	// opened anew may have given a sequence to another message.
 	link       *link
+	stream     jetstream.Stream
 	next, done uint64
 	kept       int // messages up to done that are still in the spool
 	// acked are the IDs of messages that the server has taken and the spool may
@@ -116,16 +117,16 @@ func (f *forwarder) read(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l != f.link {
-		f.link, f.next, f.done, f.kept = l, 1, 0, 0
-	}
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	s, err := l.js.Stream(ctx, f.s.local.routes[f.t.name].stream)
-	if err != nil {
-		return nil, err
+	if l != f.link {
+		s, err := l.js.Stream(ctx, f.s.local.routes[f.t.name].stream)
+		if err != nil {
+			return nil, err
+		}
+		f.link, f.stream, f.next, f.done, f.kept = l, s, 1, 0, 0
 	}
-	return s.GetMsg(ctx, f.next, jetstream.WithGetMsgSubject(f.s.local.routes[f.t.name].subject))
+	return f.stream.GetMsg(ctx, f.next, jetstream.WithGetMsgSubject(f.s.local.routes[f.t.name].subject))
 }
 
 // look tells whether there is something to forward in a spool that should be
@@ -182,10 +183,7 @@ func (f *forwarder) purge(ctx context.Context) bool {
 	}
 	limited, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	s, err := f.link.js.Stream(limited, f.s.local.routes[f.t.name].stream)
-	if err == nil {
-		err = s.Purge(limited, jetstream.WithPurgeSequence(f.done+1))
-	}
+	err := f.stream.Purge(limited, jetstream.WithPurgeSequence(f.done+1))
 	if err == nil {
 		f.kept = 0
 		f.s.full.Store(false)

@@ -19,6 +19,8 @@ import (
 const (
 	// probeTimeout bounds a probe of an external server.
 	probeTimeout = 2 * time.Second
+	// awayTimeout bounds the first dial of each server that may be away.
+	awayTimeout = 2 * time.Second
 	// arrangeTimeout bounds looking at all streams, or creating them, once.
 	arrangeTimeout = 20 * time.Second
 	// refreshEvery is how often the streams are looked at while all is well, so
@@ -63,7 +65,12 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 	p := newPublisher(cfg.Layout)
 	r := &remote{p: p, cfg: cfg, changed: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.store = r
-	l, err := dial(ctx, cfg.Server.URL, cfg.Logger, r.wake, opts...)
+	first, cancel := ctx, context.CancelFunc(func() {})
+	if cfg.MayBeAway {
+		first, cancel = context.WithTimeout(ctx, awayTimeout)
+	}
+	l, err := dial(first, cfg.Server.URL, cfg.Logger, r.wake, opts...)
+	cancel()
 	if err != nil && cfg.MayBeAway && isAway(err) {
 		cfg.Logger.Warn("NATS server cannot be reached; starting without it", "url", redact(cfg.Server.URL), "error", err)
 		l, err = dialLater(cfg.Server.URL, cfg.Logger, r.wake, opts...)

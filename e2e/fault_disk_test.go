@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"caliperedge/internal/natstest"
 )
 
 // mountDisk mounts a filesystem of its own at dir: ext4 in a file, so that it
@@ -115,11 +117,20 @@ func TestFaultStoreReadOnly(t *testing.T) {
 // A filesystem that met an error and is read-only until somebody mends it, as
 // ext4 makes itself. It cannot be mended while the program has files there: the
 // program refuses at once until it is told to end, and ends.
+//
+// In the moment of the error the kernel may report syncs as done that are not,
+// so an acknowledged event may be missing. The trace then has to show that it
+// was written and that its sync returned without an error.
 func TestFaultDiskError(t *testing.T) {
 	t.Parallel()
-	h := newFaultHome(t)
+	needsAll(t)
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("needs strace")
+	}
+	h := newFaultHome(t, "CALIPER_CONTENT_ENCODING=none")
 	image := mountDisk(t, h.data(""), "128")
-	s := h.serve()
+	trace := filepath.Join(t.TempDir(), "trace")
+	s := h.serveAs(h.traced(trace, "serve", "--init"))
 	load := h.sensors(s)
 	s.flows(300)
 	breakDisk(t, h.data(""))
@@ -143,7 +154,18 @@ func TestFaultDiskError(t *testing.T) {
 	}
 	s = h.serve()
 	s.flows(300)
-	load.proved()
+	r := load.ended()
+	synced := syncedEvents(t, h, trace)
+	for _, span := range r.Ledger.Missing.Spans {
+		for _, id := range span.IDs {
+			if !synced[id] {
+				t.Errorf("%s was acknowledged without a sync, and is missing", id)
+			}
+		}
+	}
+	if n := r.Ledger.Missing.Events; n > 0 {
+		t.Logf("the filesystem lost %d events whose sync it had reported as done", n)
+	}
 	s.stop()
 }
 
@@ -191,6 +213,65 @@ func TestFaultStoreFull(t *testing.T) {
 	r := load.proved()
 	if len(r.Failures) > 0 || r.Ledger.UnclearStored > 0 {
 		t.Errorf("requests without an answer: %v; %d events are stored of which a sensor was told that the store is full", r.Failures, r.Ledger.UnclearStored)
+	}
+	s.accounts(r, 0)
+	s.stop()
+}
+
+// The topic that keeps what was refused meets an error alone. It has nobody to
+// wait for it, and comes back all the same.
+func TestFaultRejectedFrozen(t *testing.T) {
+	t.Parallel()
+	h := newFaultHome(t)
+	mountDisk(t, h.data(""), "64")
+	s := h.serve()
+	kept := func() bool {
+		a := s.post(strings.Replace(envelope("", eventID("faulty")), "NavigatedTo", "Unheard", 1))
+		return strings.Contains(a.body, `"rejected:`)
+	}
+	eventually(t, "what is refused is kept", kept)
+	files := h.data("jetstream/$G/streams/caliper-rejected/msgs")
+	if err := run("chattr", "-R", "+i", files); err != nil {
+		t.Skipf("needs chattr: %v", err)
+	}
+	eventually(t, "what is refused is not kept", func() bool { return !kept() && s.metric("caliper_store_trips_total") > 0 })
+	if err := run("chattr", "-R", "-i", files); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what is refused is kept again", kept)
+	s.ready(200)
+	s.stored(eventID("beside"))
+	s.stop()
+}
+
+// The server is away and somebody else fills the disk under the spool.
+func TestFaultSpoolDiskFull(t *testing.T) {
+	t.Parallel()
+	n := natstest.Start(t, natsAuthorization())
+	h := externalHome(t, withUser(n), "CALIPER_SPOOL_DIR=spool")
+	spool := filepath.Join(h.dir, "spool")
+	mountDisk(t, spool, "128")
+	s := h.serve()
+	load := h.sensors(s)
+	for range rounds(1, 5) {
+		s.flows(200)
+		n.Kill()
+		s.flows(200) // into the spool
+		filler := filepath.Join(spool, "filler")
+		fillDisk(t, filler)
+		s.ready(503)
+		s.post(envelope("", eventID("spool", "full"))).want(t, 503, "Events cannot be stored now.")
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		s.ready(200)
+		s.flows(200)
+		n.Restart()
+		s.straight()
+	}
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		t.Errorf("requests without an answer: %v", r.Failures)
 	}
 	s.accounts(r, 0)
 	s.stop()

@@ -87,6 +87,9 @@ func (l Level) Weaker(other Level) Level {
 var (
 	// ErrStoreFull: the topic has reached its byte limit. Nothing was stored.
 	ErrStoreFull = errors.New("pipeline: store is full")
+	// ErrFrozen: nobody knows whether the message is stored, and the store takes
+	// nothing more for its topic until a Probe has opened it anew.
+	ErrFrozen = errors.New("pipeline: store is frozen after an I/O error")
 	// ErrRefused: the store refused the message for good. Nothing was stored.
 	ErrRefused = errors.New("pipeline: store refused the message")
 )

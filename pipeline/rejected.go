@@ -21,6 +21,9 @@ const (
 	// rejectedPause is for how long nothing is tried after the topic did not
 	// acknowledge: else every answer would wait for rejectedWait.
 	rejectedPause = 2 * time.Second
+	// thawPause is how often the store is opened anew at most because the topic
+	// alone is frozen: accepted events are refused for that long.
+	thawPause = 15 * time.Second
 	// rejectedShare is which part of the budget may be in flight to the topic,
 	// so that refused bodies leave the room to accepted ones.
 	rejectedShare = 8
@@ -33,6 +36,13 @@ const (
 type aside struct {
 	budget *Budget
 	rests  atomic.Int64 // until this time, in nanoseconds of Unix, nothing is tried
+	thawed atomic.Int64 // when the store was last opened anew for it, likewise
+}
+
+// mayThaw reports whether the store may be opened anew now, and notes it.
+func (a *aside) mayThaw() bool {
+	now, last := time.Now().UnixNano(), a.thawed.Load()
+	return now-last >= int64(thawPause) && a.thawed.CompareAndSwap(last, now)
 }
 
 func (a *aside) resting() bool { return time.Now().UnixNano() < a.rests.Load() }

@@ -266,10 +266,11 @@ func (t *topic) store(p *piece, body []byte, encoding string, deadline time.Time
 			}
 			return Ack{}, err
 		}
-		if time.Until(deadline) < minAttempt {
+		frozen := errors.Is(err, ErrFrozen) // to go on trying is of no use
+		if frozen || time.Until(deadline) < minAttempt {
 			err = fmt.Errorf("%w: %w", ErrUnacknowledged, err)
 			// A store that had less than one attempt's time is slow at most.
-			if t.aside != nil || time.Since(start) >= t.p.cfg.AttemptTimeout {
+			if frozen || t.aside != nil || time.Since(start) >= t.p.cfg.AttemptTimeout {
 				t.failed(err)
 			}
 			return Ack{}, err
@@ -287,6 +288,9 @@ func (t *topic) failed(cause error) {
 	}
 	t.p.log.Warn("a batch was not acknowledged; nothing is kept there for a moment", "topic", t.name, "error", cause)
 	t.aside.rests.Store(time.Now().Add(rejectedPause).UnixNano())
+	if errors.Is(cause, ErrFrozen) && t.aside.mayThaw() {
+		t.p.trip(t.name, cause) // else it stays frozen while the others go on
+	}
 }
 
 // attempt publishes m once.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -322,6 +323,18 @@ func (e *embedded) level(int) pipeline.Level { return pipeline.LevelFsync }
 
 // settle: the server syncs the message, but not the name of the file it is in.
 func (e *embedded) settle(stream string) error { return e.names[stream].sync() }
+
+// frozen asks the server, which answers publishes to such a stream with silence.
+func (e *embedded) frozen(stream string) bool {
+	e.mu.Lock()
+	srv := e.srv
+	e.mu.Unlock()
+	if srv == nil {
+		return false // being opened anew
+	}
+	h := srv.Healthz(&server.HealthzOptions{Account: storeAccount, Stream: stream})
+	return h.StatusCode == http.StatusServiceUnavailable
+}
 
 func (e *embedded) addr() string {
 	e.mu.Lock()

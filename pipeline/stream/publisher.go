@@ -119,6 +119,8 @@ type store interface {
 	// settle returns when a message that the server has acknowledged to a stream
 	// survives what the level says.
 	settle(stream string) error
+	// frozen reports whether a stream takes nothing more until a probe.
+	frozen(stream string) bool
 	// addr is the address on which readers connect, or empty.
 	addr() string
 	close() error
@@ -161,7 +163,11 @@ func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, b
 		err = errLost
 	}
 	if err != nil {
-		return pipeline.Ack{}, publishError(r.stream, err)
+		err = publishError(r.stream, err)
+		if p.store.frozen(r.stream) {
+			err = fmt.Errorf("%w: %w", pipeline.ErrFrozen, err)
+		}
+		return pipeline.Ack{}, err
 	}
 	if ack.Stream != r.stream {
 		return pipeline.Ack{}, fmt.Errorf("stream: message for %s was stored by stream %s, which binds the same subject", r.stream, ack.Stream)

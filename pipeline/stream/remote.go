@@ -239,6 +239,9 @@ func (r *remote) level(replicas int) pipeline.Level {
 // settle: what the server does before it acknowledges is all there is.
 func (r *remote) settle(string) error { return nil }
 
+// frozen: nobody but the server's supervisor can open its store anew.
+func (r *remote) frozen(string) bool { return false }
+
 func (r *remote) addr() string { return "" }
 
 func (r *remote) close() error {

@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/keymap"
-	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -30,8 +28,8 @@ type keys struct {
 // waits for the key map to be loaded. Where that takes longer than it may,
 // serving begins all the same: events that demand keys then go to quarantine.
 func (s *server) followKeys(ctx context.Context) error {
-	if !s.needsKeys(ctx) {
-		return nil
+	if needed, err := s.needsKeys(ctx); err != nil || !needed {
+		return err
 	}
 	for _, t := range s.layout.Topics {
 		if t.Name == topicQuarantine && t.MaxAge <= s.cfg.QuarantineAge {
@@ -59,28 +57,20 @@ func (s *server) followKeys(ctx context.Context) error {
 	return nil
 }
 
-// demandKeys tells whether a rule demands keys.
-func (c *config) demandKeys() bool {
-	return slices.ContainsFunc(c.routing.Rules, func(r rules.Rule) bool { return len(r.Keys) > 0 })
-}
-
 // needsKeys tells whether a rule demands keys, or records wait for some.
-func (s *server) needsKeys(ctx context.Context) bool {
-	if s.cfg.demandKeys() {
-		return true
-	}
+func (s *server) needsKeys(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 	defer cancel()
 	topics, err := s.publisher.Status(ctx)
 	if err != nil {
-		return true // away at the moment: something may wait there
+		return true, nil // away at the moment: something may wait there
 	}
 	for _, t := range topics {
 		if t.Topic == topicQuarantine && t.Messages > 0 {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 func (k *keys) close() {

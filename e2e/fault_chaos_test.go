@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,7 +68,7 @@ func (c *chaos) tokens(f func([]byte) []byte) {
 func (c *chaos) diskFaults() []chaosFault {
 	jetstream := c.h.data("jetstream")
 	return []chaosFault{
-		{"disk full", func() { fillDisk(c.t, c.h.data("filler")) }, func() { os.Remove(c.h.data("filler")) }},
+		c.diskFull(c.h.data("filler")),
 		{"store read-only", func() { c.must("chattr", "-R", "+i", jetstream) }, func() { c.must("chattr", "-R", "-i", jetstream) }},
 		{"killed in a write", func() {
 			c.s.kill()
@@ -80,6 +81,10 @@ func (c *chaos) diskFaults() []chaosFault {
 			}
 		}, c.restart},
 	}
+}
+
+func (c *chaos) diskFull(filler string) chaosFault {
+	return chaosFault{"disk full", func() { fillDisk(c.t, filler) }, func() { os.Remove(filler) }}
 }
 
 // serverFaults are those of an external server and of the way there.
@@ -127,6 +132,7 @@ func (c *chaos) run(load *sensors) {
 	}
 	c.s.ready(200)
 	c.s.flows(100)
+	c.s.straight() // where there is a spool, it has been emptied
 	c.t.Logf("made: %v", made)
 	load.proved()
 	c.s.stop()
@@ -150,5 +156,20 @@ func TestFaultChaosExternal(t *testing.T) {
 	h := externalHome(t, between.url(), "CALIPER_REQUEST_TIMEOUT=2s")
 	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
 	c.faults = append(c.edgeFaults(), c.serverFaults(n, between)...)
+	c.run(h.sensors(c.s))
+}
+
+// With a spool the endpoint may be killed while it holds what the server has
+// not got yet, and its disk may be full.
+func TestFaultChaosSpool(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	n := natstest.Start(t, natsAuthorization())
+	between := newNetwork(t, n.Addr())
+	h := externalHome(t, between.url(), "CALIPER_REQUEST_TIMEOUT=2s", "CALIPER_SPOOL_DIR=spool")
+	spool := filepath.Join(h.dir, "spool")
+	mountDisk(t, spool, "512")
+	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
+	c.faults = append(append(c.edgeFaults(), c.serverFaults(n, between)...), c.diskFull(filepath.Join(spool, "filler")))
 	c.run(h.sensors(c.s))
 }

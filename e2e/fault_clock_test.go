@@ -20,22 +20,32 @@ const clockName = "CALIPERTEST_CLOCK"
 // monotonic one. The C library's tricks with clocks do nothing to a Go program.
 const skewed = `
 	sec, nsec, mono := runtimeNow()
-	sec += clockSkew(mono)
+	sec += clockSkew.Load()
 `
 
 const skewSource = `
-var clockSkewRead, clockSkewSeconds atomic.Int64
+var clockSkew atomic.Int64
 
-// clockSkew reads the file again after ten milliseconds.
-func clockSkew(mono int64) int64 {
-	last := clockSkewRead.Load()
-	if mono-last < 10_000_000 && last != 0 || !clockSkewRead.CompareAndSwap(last, mono) {
-		return clockSkewSeconds.Load()
-	}
+// The file is read again and again, not by Now: that is called where no system
+// call may be made.
+func init() {
 	name, _ := syscall.Getenv("` + clockName + `")
+	if name == "" {
+		return
+	}
+	readClock(name)
+	go func() {
+		for {
+			Sleep(10 * Millisecond)
+			readClock(name)
+		}
+	}()
+}
+
+func readClock(name string) {
 	fd, err := open(name)
 	if err != nil {
-		return clockSkewSeconds.Load()
+		return
 	}
 	defer closefd(fd)
 	var text [32]byte
@@ -49,8 +59,7 @@ func clockSkew(mono int64) int64 {
 			seconds = seconds*10 + int64(c-'0')
 		}
 	}
-	clockSkewSeconds.Store(sign * seconds)
-	return sign * seconds
+	clockSkew.Store(sign * seconds)
 }
 `
 

@@ -180,6 +180,21 @@ func judge(t *testing.T, h *home, trace string, heard func(call) bool, then func
 	return v
 }
 
+// syncedEvents are those of a trace that were written and then synced.
+func syncedEvents(t *testing.T, h *home, trace string) map[string]bool {
+	t.Helper()
+	d, at := newLossyDisk(h.dir), make(map[string]place)
+	readTrace(t, trace, func(c call) {
+		d.apply(c)
+		d.note(c, at)
+	})
+	ids := make(map[string]bool)
+	for id, p := range at {
+		ids[id] = p.synced()
+	}
+	return ids
+}
+
 // place is where a record was written.
 type place struct {
 	path string

@@ -6,9 +6,11 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"caliperedge/pipeline/keymap"
 	"caliperedge/pipeline/stream"
@@ -108,6 +110,22 @@ func eachPartition(inv *invocation, do func([]keymap.Row) error) error {
 		}
 	}
 	return err
+}
+
+// loadKeys returns the key map as it is now.
+func loadKeys(inv *invocation, js jetstream.JetStream, layout stream.Layout) (*keymap.Map, error) {
+	table := new(keymap.Map)
+	f := stream.FollowKeymap(stream.FollowConfig{JetStream: func() jetstream.JetStream { return js }, Layout: layout, VerifyOnly: true,
+		Map: table, Logger: slog.New(slog.DiscardHandler)})
+	defer f.Close()
+	select {
+	case <-f.Loaded():
+		return table, nil
+	case <-time.After(inv.cfg.KeymapWait):
+		return nil, fmt.Errorf("the key map was not loaded in %v; --keymap-wait allows more", inv.cfg.KeymapWait)
+	case <-inv.ctx.Done():
+		return nil, inv.ctx.Err()
+	}
 }
 
 // keymapList prints the table as keymap import reads it.

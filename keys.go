@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/keymap"
+	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -28,8 +30,8 @@ type keys struct {
 // waits for the key map to be loaded. Where that takes longer than it may,
 // serving begins all the same: events that demand keys then go to quarantine.
 func (s *server) followKeys(ctx context.Context) error {
-	if needed, err := s.needsKeys(ctx); err != nil || !needed {
-		return err
+	if !s.needsKeys(ctx) {
+		return nil
 	}
 	for _, t := range s.layout.Topics {
 		if t.Name == topicQuarantine && t.MaxAge <= s.cfg.QuarantineAge {
@@ -57,20 +59,28 @@ func (s *server) followKeys(ctx context.Context) error {
 	return nil
 }
 
+// demandKeys tells whether a rule demands keys.
+func (c *config) demandKeys() bool {
+	return slices.ContainsFunc(c.routing.Rules, func(r rules.Rule) bool { return len(r.Keys) > 0 })
+}
+
 // needsKeys tells whether a rule demands keys, or records wait for some.
-func (s *server) needsKeys(ctx context.Context) (bool, error) {
+func (s *server) needsKeys(ctx context.Context) bool {
+	if s.cfg.demandKeys() {
+		return true
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 	defer cancel()
 	topics, err := s.publisher.Status(ctx)
 	if err != nil {
-		return true, nil // away at the moment: something may wait there
+		return true // away at the moment: something may wait there
 	}
 	for _, t := range topics {
 		if t.Topic == topicQuarantine && t.Messages > 0 {
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 func (k *keys) close() {

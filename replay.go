@@ -43,6 +43,13 @@ func replay(inv *invocation) error {
 	for _, t := range layout.Topics {
 		cfg.Topics = append(cfg.Topics, t.Name)
 	}
+	if inv.cfg.demandKeys() {
+		table, err := loadKeys(inv, js, layout)
+		if err != nil {
+			return err
+		}
+		cfg.Rules = cfg.Rules.WithKeys(table)
+	}
 	if r.pipeline, err = pipeline.New(cfg, nil, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}

@@ -323,7 +323,7 @@ func (s *server) pipelineConfig() pipeline.Config {
 		Encoding:         s.cfg.ContentEncoding,
 		DuplicateIDs:     s.cfg.DuplicatesIDs,
 		DuplicateAge:     s.cfg.DuplicatesAge,
-		Rules:            s.cfg.Rules,
+		Rules:            s.cfg.Rules.WithKeys(&s.keys.table),
 		Metrics:          s.metrics,
 	}
 	if c.Encoding == "none" {

@@ -62,6 +62,53 @@ func publishWaiting(js jetstream.JetStream, name string) *waiting {
 	return w
 }
 
+// keysFile is a configuration whose rule demands the key of a course.
+const keysFile = `
+tools: {demo: {}}
+rules:
+  - name: launched
+    when: {tool: demo, type: NavigationEvent}
+    topic: enriched
+    identifiers: [lti]
+    keys: [course]
+`
+
+// launchedEvent is an event of a course.
+func launchedEvent(id string, course any) string {
+	return routingEvent(id, fmt.Sprintf(`,"federatedSession":{"messageParameters":{"custom_canvas_course_id":"%v"}}`, course))
+}
+
+// postWaiting is publishWaiting by way of the endpoint.
+func (s *server) postWaiting(name string) *waiting {
+	w := &waiting{quit: make(chan struct{})}
+	for sender := range 4 {
+		w.done.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-w.quit:
+					return
+				default:
+				}
+				var events, ids []string
+				for k := range 1 + i%4 {
+					id := eventID(name, sender, i, k)
+					events, ids = append(events, launchedEvent(id, rand.IntN(waitingCourses))), append(ids, id)
+				}
+				a, err := s.tryPost(routingEnvelope("https://example.edu/sensors/1", events...))
+				if err != nil {
+					return // the process is gone
+				}
+				if a.status == 200 {
+					w.mu.Lock()
+					w.acked = append(w.acked, ids...)
+					w.mu.Unlock()
+				}
+			}
+		})
+	}
+	return w
+}
+
 func (w *waiting) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,11 +122,11 @@ func (w *waiting) end() []string {
 }
 
 // learn imports the keys of courses from first to last.
-func (h *home) learn(first, last int) {
+func (h *home) learn(tool string, first, last int) {
 	h.t.Helper()
 	table := "tool,kind,value,key\n"
 	for i := first; i <= last; i++ {
-		table += fmt.Sprintf("Engage,course,%d,C%[1]d\n", i)
+		table += fmt.Sprintf("%s,course,%d,C%[2]d\n", tool, i)
 	}
 	if r := h.runWith(table, "keymap", "import", "-"); r.code != 0 {
 		h.t.Fatalf("keymap import: exit %d, %s", r.code, r.stderr)
@@ -96,8 +143,11 @@ func (h *home) arrived(ids []string) (doubled int) {
 			ID, Origin string
 			Keys       map[string]string
 		}
-		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Origin == "" || r.Keys["course"] == "" {
+		if err := json.Unmarshal([]byte(line), &r); err != nil || r.Keys["course"] == "" {
 			h.t.Fatalf("%v: %s", err, line)
+		}
+		if r.Origin == "" {
+			r.Origin = "none: it went there at once"
 		}
 		if origin, again := origins[r.ID]; again {
 			doubled++
@@ -138,35 +188,93 @@ func leftQuarantine(t *testing.T, js jetstream.JetStream) {
 	within(t, 3*patience, "quarantine is empty", func() bool { return messages(t, js, "caliper-quarantine") == 0 })
 }
 
+// TestKeysOfEvents follows events from their post to where their keys lead them.
+func TestKeysOfEvents(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.write("edge.yaml", keysFile)
+	s := h.serve("--config", "edge.yaml")
+	post := func(id string, course int, topic string) {
+		t.Helper()
+		a := s.post(routingEnvelope("https://example.edu/sensors/1", launchedEvent(eventID(id), course)))
+		a.want(t, 200, `"topics":{"`+topic+`":"`+topic+`:`)
+	}
+	post("first", 63, "quarantine")
+	post("stranger", 64, "quarantine")
+	if r := h.runWith("tool,kind,value,key\ndemo,course,63,CRS-63\n", "keymap", "import", "-"); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	read := func(topic string) map[string]string {
+		found := map[string]string{}
+		for line := range strings.Lines(h.must("tail", topic, "--no-follow")) {
+			var r struct {
+				ID, Topic, Origin string
+				Keys              map[string]string
+			}
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatal(err)
+			}
+			found[r.ID] = fmt.Sprint(r.Topic, " ", r.Keys, " ", r.Origin)
+		}
+		return found
+	}
+	eventually(t, "the event moves", func() bool { return len(read("enriched")) == 1 })
+	s.stop()
+
+	// With the keys in the store a start knows them before it serves.
+	s = h.serve("--config", "edge.yaml", "--quarantine-age", "1s")
+	post("second", 63, "enriched")
+	eventually(t, "the stranger moves", func() bool { return len(read("standard")) == 1 })
+	want := fmt.Sprint(map[string]string{
+		eventID("first"):  "enriched map[course:CRS-63] caliper-quarantine:1:1",
+		eventID("second"): "enriched map[course:CRS-63] "})
+	if got := fmt.Sprint(read("enriched")); got != want {
+		t.Errorf("enriched has %s\nwant %s", got, want)
+	}
+	if got := read("standard")[eventID("stranger")]; got != "standard map[] caliper-quarantine:2:1" {
+		t.Errorf("standard has %s", got)
+	}
+	if n := messages(t, h.operator(), "caliper-quarantine"); n != 0 {
+		t.Errorf("%d messages are left in quarantine", n)
+	}
+	// A key that comes too late reaches the event by a replay.
+	h.learn("demo", 64, 64)
+	h.must("replay", "standard", "--yes", "--config", "edge.yaml")
+	if got := read("enriched")[eventID("stranger")]; got != "enriched map[course:C64] caliper-standard:1:1" {
+		t.Errorf("replayed with its key the stranger is %q", got)
+	}
+	s.stop()
+	if r := h.run("serve", "--config", "edge.yaml", "--quarantine-age", "800h"); r.code == 0 || !strings.Contains(r.stderr, "max_age of the topic quarantine") {
+		t.Errorf("an age beyond the topic's: exit %d, %s", r.code, r.stderr)
+	}
+}
+
 func TestQuarantineSurvivesKills(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
+	h.write("edge.yaml", keysFile)
 	var acked []string
 	for round := range 7 {
-		s := h.serve()
+		s := h.serve("--config", "edge.yaml")
 		js := h.operator()
-		w := publishWaiting(js, fmt.Sprint("round", round))
-		eventually(t, "records are stored", func() bool { return w.count() > 50 })
-		h.learn(3*round, 3*round+2)
-		if round > 0 { // by then records wait at the start, so that they are moved
-			before := messages(t, js, "caliper-enriched")
-			eventually(t, "records move", func() bool { return messages(t, js, "caliper-enriched") > before })
-		}
-		time.Sleep(rand.N(300 * time.Millisecond)) // so that the kill hits another moment each time
+		w := s.postWaiting(fmt.Sprint("round", round))
+		eventually(t, "events are stored", func() bool { return w.count() > 50 })
+		before := messages(t, js, "caliper-enriched")
+		h.learn("demo", 3*round, 3*round+2)
+		eventually(t, "events are enriched", func() bool { return messages(t, js, "caliper-enriched") > before })
+		time.Sleep(time.Second + rand.N(2*time.Second)) // so that the kill hits the mover, at another moment each time
 		s.signal(syscall.SIGKILL)
 		s.wait()
 		acked = append(acked, w.end()...)
 	}
-	s := h.serve()
-	h.learn(0, waitingCourses-1)
+	s := h.serve("--config", "edge.yaml")
+	h.learn("demo", 0, waitingCourses-1)
 	leftQuarantine(t, h.operator())
 	doubled := h.arrived(acked)
-	t.Logf("%d records, %d of them doubled", len(acked), doubled)
-	if v := s.metric("caliper_quarantine_waiting_records"); v != 0 {
-		t.Errorf("%v records wait by the metrics", v)
-	}
-	if s.metric("caliper_keymap_rows") != waitingCourses || s.metric("caliper_keymap_loaded") != 1 {
-		t.Error("the metrics of the key map are wrong")
+	moved := s.metric(`caliper_quarantine_moved_total{topic="enriched"}`)
+	t.Logf("%d events, %d of them doubled; the last start moved %v", len(acked), doubled, moved)
+	if moved == 0 || s.metric("caliper_quarantine_waiting_records") != 0 || s.metric("caliper_keymap_rows") != waitingCourses || s.metric("caliper_keymap_loaded") != 1 {
+		t.Error("the metrics of key map and quarantine are wrong")
 	}
 	s.stop()
 }
@@ -188,7 +296,7 @@ func TestQuarantineOfTwoEdges(t *testing.T) {
 	w = publishWaiting(js, "more")
 	for round := range 5 {
 		before := messages(t, js, "caliper-enriched")
-		one.learn(3*round, 3*round+2)
+		one.learn("Engage", 3*round, 3*round+2)
 		eventually(t, "records move", func() bool { return messages(t, js, "caliper-enriched") > before })
 		time.Sleep(rand.N(300 * time.Millisecond))
 		second.signal(syscall.SIGKILL)
@@ -199,7 +307,7 @@ func TestQuarantineOfTwoEdges(t *testing.T) {
 		}
 	}
 	acked = append(acked, w.end()...)
-	one.learn(0, waitingCourses-1)
+	one.learn("Engage", 0, waitingCourses-1)
 	leftQuarantine(t, js)
 	if doubled := one.arrived(acked); doubled > 0 {
 		t.Errorf("%d records are doubled", doubled)

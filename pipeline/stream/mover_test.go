@@ -176,6 +176,56 @@ func TestMoverJoinsWhatCameSlowly(t *testing.T) {
 	}
 }
 
+// TestMoverAfterAKill stores what a mover does that is killed before it deletes
+// a message. Another one recognises it inside the duplicate window; beyond it the
+// record is doubled with equal origin, and readers can tell.
+func TestMoverAfterAKill(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		window time.Duration
+		stored int
+	}{{"Inside", duplicateWindow, 1}, {"Beyond", 100 * time.Millisecond, 2}} {
+		t.Run(c.name, func(t *testing.T) {
+			p := openForMoving(t, t.TempDir())
+			js := p.JetStream()
+			cfg, err := streamConfig(deadline(t), js, "caliper-enriched")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Duplicates = c.window
+			if _, err := js.UpdateStream(deadline(t), cfg); err != nil {
+				t.Fatal(err)
+			}
+			record := waitingRecord("a", "63", time.Now())
+			publish(t, p, message("quarantine", "1", record))
+			const origin = "caliper-quarantine:1:1"
+			line := moved([]byte(record), "enriched", origin, []byte(`{"course":"C63"}`))
+			publish(t, p, message("enriched", origin, string(line[:len(line)-1])))
+			time.Sleep(2 * min(c.window, time.Second))
+			importRows(t, js, course("63", "C63"))
+			startMover(t, p, time.Hour)
+			eventually(t, "it moves", count(t, js, "quarantine")(0))
+			dedup, unique := NewDedup(10), 0
+			dedup.Seen([]byte(record))
+			all := records(t, js, "enriched")
+			for _, r := range all {
+				if r.Origin != origin {
+					t.Errorf("origin %q, want %q", r.Origin, origin)
+				}
+			}
+			err = Tail(deadline(t), js, moverLayout(), "enriched", TailOptions{}, func(line []byte, _ Address) error {
+				if !dedup.Seen(line) {
+					unique++
+				}
+				return nil
+			})
+			if err != nil || len(all) != c.stored || unique != 0 {
+				t.Errorf("%d records, want %d; %d of them are new to one who has read quarantine, %v", len(all), c.stored, unique, err)
+			}
+		})
+	}
+}
+
 // once demands that events 0 to n-1 are each once in enriched or standard, or
 // again with equal origin, and returns how many are doubled.
 func once(t *testing.T, js jetstream.JetStream, n int) (doubled int) {

@@ -483,6 +483,7 @@ func TestAddReaderAgain(t *testing.T) {
 	for _, c := range []struct{ name, topic, want string }{
 		{"warehouse", "rejected", "standard"},
 		{"caliper", "standard", "program's own"},
+		{"mover", "standard", "program's own"},
 		{"a b", "standard", "want 1 to 32"},
 		{"", "standard", "want 1 to 32"},
 		{"x", "nowhere", "standard, tight, rejected"},

@@ -135,6 +135,7 @@ func (c *chaos) run(load *sensors) {
 	c.s.straight() // where there is a spool, it has been emptied
 	c.t.Logf("made: %v", made)
 	load.proved()
+	c.s.addsUp()
 	c.s.stop()
 }
 

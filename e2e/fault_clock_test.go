@@ -177,5 +177,6 @@ func TestFaultStoreOfTheFuture(t *testing.T) {
 	s = c.serve()
 	s.flows(500)
 	load.proved()
+	s.addsUp()
 	s.stop()
 }

@@ -198,6 +198,9 @@ func TestFaultStartReadOnly(t *testing.T) {
 	}
 }
 
+// refusedAsFull counts requests that were told so.
+const refusedAsFull = `caliper_requests_refused_total{reason="full"}`
+
 // A store that is full by its own limit refuses at once, keeps what it has, and
 // goes on when an operator raises the limit.
 func TestFaultStoreFull(t *testing.T) {
@@ -205,8 +208,7 @@ func TestFaultStoreFull(t *testing.T) {
 	h := newFaultHome(t, "CALIPER_STORE_BYTES=2MiB", "CALIPER_CONTENT_ENCODING=none")
 	s := h.serve()
 	load := h.sensors(s)
-	const full = `caliper_requests_refused_total{reason="full"}`
-	eventually(t, "the store is full", func() bool { return s.metric(full) > 20 })
+	eventually(t, "the store is full", func() bool { return s.metric(refusedAsFull) > 20 })
 	h.env = append(h.env, "CALIPER_STORE_BYTES=256MiB")
 	h.must("topics", "apply", "--yes")
 	s.flows(300)
@@ -268,6 +270,30 @@ func TestFaultSpoolDiskFull(t *testing.T) {
 		s.flows(200)
 		n.Restart()
 		s.straight()
+	}
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		t.Errorf("requests without an answer: %v", r.Failures)
+	}
+	s.accounts(r, 0)
+	s.stop()
+}
+
+// The server is away for longer than the spool has room.
+func TestFaultSpoolFull(t *testing.T) {
+	t.Parallel()
+	n := natstest.Start(t, natsAuthorization())
+	h := externalHome(t, withUser(n), "CALIPER_SPOOL_DIR=spool", "CALIPER_SPOOL_BYTES=16MiB", "CALIPER_CONTENT_ENCODING=none")
+	s := h.serve()
+	load := h.sensors(s, "-items", "50:1", "-faulty", "0")
+	for range rounds(1, 4) {
+		s.flows(200)
+		full := s.metric(refusedAsFull)
+		n.Kill()
+		eventually(t, "the spool is full", func() bool { return s.metric(refusedAsFull) > full+20 })
+		n.Restart()
+		s.straight()
+		s.flows(200)
 	}
 	r := load.proved()
 	if len(r.Failures) > 0 {

@@ -20,6 +20,7 @@ func TestFaultKill(t *testing.T) {
 	}
 	s.flows(200)
 	load.proved()
+	s.addsUp()
 	s.stop()
 }
 
@@ -42,6 +43,7 @@ func TestFaultTerm(t *testing.T) {
 	if r.Ledger.UnclearStored > 0 {
 		t.Errorf("%d events are stored of which no sensor was told", r.Ledger.UnclearStored)
 	}
+	s.addsUp()
 	s.stop()
 }
 

@@ -87,6 +87,7 @@ func TestFaultTorn(t *testing.T) {
 				t.Errorf("%d events are lost that stand before the damage", lost)
 			}
 			t.Logf("%d events stand before the damage, %d behind it are gone", len(kept), r.Ledger.Missing.Events)
+			s.addsUp()
 			s.stop()
 		})
 	}

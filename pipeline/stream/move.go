@@ -27,6 +27,7 @@ type source struct {
 	stays  [][]byte   // the other records, as another message of quarantine has them
 	hold   heldMessage
 
+	alien bool          // no message of ours, to be left alone
 	wait  bool          // to be kept in hand
 	err   error         // why it was not dealt with
 	delay time.Duration // until it is tried again
@@ -34,10 +35,10 @@ type source struct {
 
 // leaving is a record that moves.
 type leaving struct {
-	src           *source
-	topic, origin string
-	record, line  []byte // as it stands in quarantine, and as it will in topic
-	err           error
+	src               *source
+	topic, origin, id string
+	record, line      []byte // as it stands in quarantine, and as it will in topic
+	err               error
 }
 
 // work decides about messages and acts on it. Those that are done with are
@@ -58,7 +59,7 @@ func (m *Mover) work(ctx context.Context, js jetstream.JetStream, s jetstream.St
 	}
 	concurrently(leaves, func(l *leaving) { l.err = m.move(ctx, l) })
 	concurrently(sources, func(src *source) {
-		if src.err == nil && !src.wait {
+		if src.err == nil && !src.wait && !src.alien {
 			src.err = m.remove(ctx, s, src)
 		}
 	})
@@ -102,7 +103,10 @@ func (m *Mover) put(js jetstream.JetStream, sources []*source, acted uint64, now
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, src := range sources {
-		h := m.held[src.seq]
+		touched := now // as if for one that was delivered twice
+		if h := m.held[src.seq]; h != nil {
+			touched = h.touched
+		}
 		delete(m.held, src.seq)
 		answer := []byte("+ACK")
 		switch {
@@ -110,7 +114,7 @@ func (m *Mover) put(js jetstream.JetStream, sources []*source, acted uint64, now
 			m.failed("a message of quarantine is to be tried again", fmt.Errorf("%s:%d: %w", m.p.layout.Stream(topicQuarantine), src.seq, src.err))
 			answer = fmt.Appendf(nil, `-NAK {"delay":%d}`, src.delay)
 		case src.wait:
-			src.hold.reply, src.hold.touched = src.msg.Reply(), h.touched
+			src.hold.reply, src.hold.touched = src.msg.Reply(), touched
 			if acted != m.acted { // it was decided by what may be an older key map
 				src.hold.due = now
 			}
@@ -123,6 +127,9 @@ func (m *Mover) put(js jetstream.JetStream, sources []*source, acted uint64, now
 
 // judge decides about the records of a message.
 func (m *Mover) judge(src *source, now time.Time) {
+	if src.alien = src.msg.Headers().Get(pipeline.HeaderRecord) == ""; src.alien {
+		return
+	}
 	var d Decoder
 	records, err := d.Records(src.msg.Headers(), src.msg.Data())
 	if err != nil {
@@ -135,12 +142,10 @@ func (m *Mover) judge(src *source, now time.Time) {
 			src.err, src.delay = err, 10*moverPause
 			return
 		}
-		if w.origin == "" {
-			w.origin = Address{Stream: m.p.layout.Stream(topicQuarantine), Sequence: src.seq, Line: i + 1}.String()
-		}
+		w.locate(Address{Stream: m.p.layout.Stream(topicQuarantine), Sequence: src.seq, Line: i + 1})
 		due := w.received.Add(m.cfg.MaxAge)
 		keys := m.keys(&w, &src.hold.parts)
-		l := &leaving{src: src, topic: topicEnriched, origin: w.origin, record: record}
+		l := &leaving{src: src, topic: topicEnriched, origin: w.origin, id: w.messageID, record: record}
 		if keys != nil {
 			l.line = moved(record, topicEnriched, w.origin, keys)
 		}
@@ -210,7 +215,10 @@ func (m *Mover) keep(ctx context.Context, sources []*source, now time.Time) {
 			groups = append(groups, []*source{src})
 		}
 	}
-	if len(small) < mergeLeast { // those from which nothing moves may wait as they are
+	m.mu.Lock()
+	may := now.After(m.mergeAfter)
+	m.mu.Unlock()
+	if len(small) < mergeLeast || !may { // those from which nothing moves may wait as they are
 		n := 0
 		for _, src := range small {
 			if len(src.leaves) > 0 {
@@ -233,10 +241,13 @@ func (m *Mover) keep(ctx context.Context, sources []*source, now time.Time) {
 			if err == nil {
 				src.wait = false
 			} else if len(src.leaves) > 0 {
-				src.hold.due = now.Add(time.Minute) // a full topic has room in time
+				src.hold.due = now.Add(fullPause)
 			}
 		}
 		if err != nil {
+			m.mu.Lock()
+			m.mergeAfter = now.Add(fullPause)
+			m.mu.Unlock()
 			m.failed("what stays in quarantine cannot be written anew", err)
 		}
 	}
@@ -275,7 +286,7 @@ func (m *Mover) move(ctx context.Context, l *leaving) error {
 	body, encoding := m.pack(l.line)
 	ctx, cancel := context.WithTimeout(ctx, moverTimeout)
 	defer cancel()
-	ack, err := m.p.Publish(ctx, &pipeline.Message{Topic: l.topic, ID: l.origin, Encoding: encoding, Records: 1, Bytes: len(l.line), Body: body})
+	ack, err := m.p.Publish(ctx, &pipeline.Message{Topic: l.topic, ID: l.id, Encoding: encoding, Records: 1, Bytes: len(l.line), Body: body})
 	switch {
 	case err != nil:
 		return err

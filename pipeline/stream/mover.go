@@ -38,9 +38,11 @@ const (
 	moverFetchBytes = 4 << 20
 	// moverPublishes is how many records move at once, and deletions likewise.
 	moverPublishes = 16
-	// moverPause is after what failed, and moverTick how often there is a look at
+	// moverPause is after what failed, fullPause after there was no room in
+	// quarantine itself, and moverTick how often there is a look at
 	// what waits.
 	moverPause = 5 * time.Second
+	fullPause  = time.Minute
 	moverTick  = time.Second / 2
 	// A change of the key map is acted on when there has been none for
 	// changeQuiet, but no later than changeLatest.
@@ -92,8 +94,8 @@ type MoverStats struct {
 // knows their keys, and to standard when they have waited for too long. All
 // movers of all edges share one durable consumer.
 //
-// A record moves as a message of its own, whose ID is the address where it was
-// first stored, so that the streams recognise a repetition whatever happened
+// A record moves as a message of its own, whose ID is made of the address where
+// it was first stored, so that the streams recognise a repetition whatever happened
 // between. Only when all records of a message are stored elsewhere is it deleted;
 // those that stay, if others move, are first written into a new message, each
 // with its origin. So nothing is lost, and a record is doubled only where the
@@ -118,6 +120,9 @@ type Mover struct {
 	first   time.Time    // of these changes
 	last    time.Time
 	acted   uint64 // counts the times
+	// mergeAfter is when small messages may be joined again, after there was no
+	// room for it.
+	mergeAfter time.Time
 }
 
 // heldMessage is a message that waits, by its sequence.
@@ -251,25 +256,26 @@ func (m *Mover) session(ctx context.Context, js jetstream.JetStream) error {
 	}()
 	for ctx.Err() == nil && m.p.JetStream() == js {
 		msgs, err := pull(ctx, cons)
-		if err != nil {
-			return err
-		}
 		if len(msgs) > 0 {
 			m.work(ctx, js, s, msgs)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return errNotConnected
 }
 
-// pull waits for a message and takes those that are there with it.
+// pull waits for a message and takes those that are there with it. It may
+// return messages and an error.
 func pull(ctx context.Context, cons jetstream.Consumer) ([]jetstream.Msg, error) {
 	var msgs []jetstream.Msg
 	for _, f := range []struct {
 		messages int
 		wait     time.Duration
-	}{{1, 10 * time.Second}, {moverFetch, 100 * time.Millisecond}} {
+	}{{1, 10 * time.Second}, {moverFetch, 200 * time.Millisecond}} {
 		limited, cancel := context.WithTimeout(ctx, f.wait)
-		batch, err := cons.Fetch(f.messages, jetstream.FetchContext(limited), jetstream.FetchMaxBytes(moverFetchBytes), jetstream.FetchHeartbeat(f.wait/3))
+		batch, err := cons.Fetch(f.messages, jetstream.FetchContext(limited), jetstream.FetchMaxBytes(moverFetchBytes))
 		if err == nil {
 			for msg := range batch.Messages() {
 				msgs = append(msgs, msg)
@@ -313,9 +319,10 @@ func (m *Mover) look(js jetstream.JetStream, now time.Time) {
 			small++
 		}
 	}
+	merge := small >= mergeHeld && now.After(m.mergeAfter)
 	for seq, h := range m.held {
 		switch waits := !h.due.IsZero(); {
-		case waits && (h.due.Before(now) || act && h.parts.meets(&m.changed) || small >= mergeHeld && h.bytes < smallBytes):
+		case waits && (h.due.Before(now) || act && h.parts.meets(&m.changed) || merge && h.bytes < smallBytes):
 			delete(m.held, seq)
 			_ = js.Conn().Publish(h.reply, []byte("-NAK"))
 		case now.Sub(h.touched) >= moverTouch:

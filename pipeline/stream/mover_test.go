@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -296,6 +299,57 @@ func TestTwoMovers(t *testing.T) {
 	if f := first.Stats(); f.Enriched == 0 {
 		t.Errorf("the first mover has moved nothing")
 	}
+}
+
+// TestMoverAndReplays is that records that a replay took from one refused body,
+// and which share its address, do not pass for repetitions of each other.
+func TestMoverAndReplays(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	replayed := func(id string) string {
+		return strings.Replace(waitingRecord(id, "63", time.Now()), `,"event":`, `,"origin":"caliper-rejected:7:1","event":`, 1)
+	}
+	publish(t, p, message("quarantine", "1", replayed("0"), replayed("1"), replayed("2")))
+	publish(t, p, message("quarantine", "2", replayed("0"))) // replayed again
+	// What is no message of ours is left alone.
+	if _, err := js.Publish(deadline(t), "caliper.quarantine", []byte("stranger")); err != nil {
+		t.Fatal(err)
+	}
+	importRows(t, js, course("63", "C63"))
+	startMover(t, p, time.Hour)
+	eventually(t, "they move", count(t, js, "enriched")(3))
+	eventually(t, "the stranger stays alone", func() bool {
+		list, err := p.Status(deadline(t))
+		return err == nil && list[3].Topic == "quarantine" && list[3].Messages == 1
+	})
+	once(t, js, 3)
+	for _, r := range records(t, js, "enriched") {
+		if r.Origin != "caliper-rejected:7:1" {
+			t.Errorf("record %s has origin %s", r.ID, r.Origin)
+		}
+	}
+}
+
+// TestMoverRate moves as many records as MOVER_RECORDS says and tells how long
+// that took.
+func TestMoverRate(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("MOVER_RECORDS"))
+	if err != nil {
+		t.Skip("MOVER_RECORDS says how many")
+	}
+	p := openForMoving(t, t.TempDir())
+	importRows(t, p.JetStream(), course("63", "C63"))
+	for i := 0; i < n; i += 100 {
+		var lines []string
+		for k := range 100 {
+			lines = append(lines, waitingRecord(fmt.Sprint(i+k), "63", time.Now()))
+		}
+		publish(t, p, message("quarantine", fmt.Sprint(i), lines...))
+	}
+	start := time.Now()
+	m := startMover(t, p, time.Hour)
+	eventually(t, "all move", func() bool { return m.Stats().Enriched == uint64(n) })
+	t.Logf("%d records in %v: %.0f a second", n, time.Since(start), float64(n)/time.Since(start).Seconds())
 }
 
 // TestMoverDoesNotSpin is that waiting costs the store nothing: nothing is

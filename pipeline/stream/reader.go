@@ -267,16 +267,21 @@ func (t *tail) run(ctx context.Context) error {
 	if t.last > 0 {
 		wait = []jetstream.NextOpt{jetstream.NextMaxWait(tailPause)}
 	}
-	seen := uint64(0) // the last message that arrived
+	consumer, arrived := "", uint64(0) // which one the last message came from, and how many it had sent by then
 	for {
 		m, err := t.msgs.Next(wait...)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, nats.ErrTimeout):
-			// Retention may have taken the last message away meanwhile. What is
-			// under way to us is not pending, but delivered.
-			if info, err := t.cons.Info(ctx); err == nil && info.NumPending == 0 && info.Delivered.Stream <= seen {
+			// The last message may be gone meanwhile: by its age, or because its
+			// records have moved. What is under way to us is not pending, but
+			// delivered.
+			info, err := t.cons.Info(ctx)
+			if err == nil && info.Name != consumer { // it was lost, and made anew
+				consumer, arrived = info.Name, 0
+			}
+			if err == nil && info.NumPending == 0 && info.Delivered.Consumer <= arrived {
 				return nil
 			}
 			continue
@@ -287,7 +292,8 @@ func (t *tail) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("stream: tail stream %s: %w", t.stream, err)
 		}
-		seen = meta.Sequence.Stream
+		consumer, arrived = meta.Consumer, meta.Sequence.Consumer
+		seen := meta.Sequence.Stream
 		if t.last > 0 && seen > t.last {
 			return nil
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,5 +287,31 @@ func TestTailOverAStall(t *testing.T) {
 	})
 	if err != nil || n != messages {
 		t.Errorf("%d of %d records, %v", n, messages, err)
+	}
+}
+
+// TestTailOfWhatGoes has messages deleted while a reader is on its way to the
+// end, as the mover does: it ends all the same.
+func TestTailOfWhatGoes(t *testing.T) {
+	p := openDir(t, t.TempDir())
+	js := p.JetStream()
+	s, err := js.Stream(deadline(t), "caliper-standard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(deadline(t))
+	var coming sync.WaitGroup
+	coming.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_, _ = p.Publish(ctx, message("standard", fmt.Sprint(i), `{}`))
+			_ = s.Purge(ctx)
+		}
+	})
+	defer coming.Wait()
+	defer cancel()
+	for round := range 60 {
+		if err := Tail(ctx, js, testLayout(), "standard", TailOptions{}, func([]byte, Address) error { return nil }); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
 	}
 }

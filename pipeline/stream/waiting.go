@@ -1,9 +1,12 @@
 package stream
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -15,8 +18,29 @@ type waiting struct {
 	// is demanded of.
 	identifiers map[string][]string
 	awaits      []string
-	// origin is where the record was stored first, empty where that is here.
+	// origin is where the record was stored first; locate fills it in where that
+	// is here.
 	origin string
+	// messageID is the Nats-Msg-Id under which it moves, once it was located.
+	messageID string
+
+	id, event []byte
+}
+
+// locate completes w, a record at that address. What moves, moves under its
+// origin. That of a replayed record is elsewhere, and other records may share
+// it: those of one refused body.
+func (w *waiting) locate(at Address) {
+	if w.origin == "" {
+		w.origin = at.String()
+	}
+	w.messageID = w.origin
+	if !strings.HasPrefix(w.origin, at.Stream+":") {
+		h := sha256.New()
+		h.Write(w.id)
+		h.Write(w.event)
+		w.messageID += "-" + hex.EncodeToString(h.Sum(nil)[:16])
+	}
 }
 
 func readWaiting(record []byte) (waiting, error) {
@@ -24,6 +48,10 @@ func readWaiting(record []byte) (waiting, error) {
 	for name, value := range members(record) {
 		var err error
 		switch string(name) {
+		case "id":
+			w.id = value
+		case "event":
+			w.event = value
 		case "tool":
 			err = json.Unmarshal(value, &w.tool)
 		case "received":

@@ -205,8 +205,8 @@ func scan(ctx context.Context, js jetstream.JetStream, name string, cfg jetstrea
 		return fmt.Errorf("stream: tail stream %s: %w", name, err)
 	}
 	defer deleteOrdered(js, name, cons)
-	if !follow && cons.CachedInfo().NumPending == 0 {
-		return nil
+	if !follow && (last == 0 || cons.CachedInfo().NumPending == 0) {
+		return nil // a last of 0 would be no end
 	}
 	msgs, err := cons.Messages()
 	if err != nil {
@@ -215,7 +215,7 @@ func scan(ctx context.Context, js jetstream.JetStream, name string, cfg jetstrea
 	defer msgs.Stop()
 	// The iterator does not look at ctx while it makes a new consumer.
 	defer context.AfterFunc(ctx, msgs.Stop)()
-	t := tail{stream: name, cons: cons, msgs: msgs, each: each}
+	t := tail{stream: name, source: s, cons: cons, msgs: msgs, each: each}
 	if !follow {
 		t.last = last
 	}
@@ -254,6 +254,7 @@ func deleteOrdered(js jetstream.JetStream, stream string, cons jetstream.Consume
 // tail is one scan under way.
 type tail struct {
 	stream string
+	source jetstream.Stream
 	cons   jetstream.Consumer
 	msgs   jetstream.MessagesContext
 	each   func(jetstream.Msg, *jetstream.MsgMetadata) error
@@ -274,14 +275,12 @@ func (t *tail) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, nats.ErrTimeout):
-			// The last message may be gone meanwhile: by its age, or because its
-			// records have moved. What is under way to us is not pending, but
-			// delivered.
 			info, err := t.cons.Info(ctx)
 			if err == nil && info.Name != consumer { // it was lost, and made anew
 				consumer, arrived = info.Name, 0
 			}
-			if err == nil && info.NumPending == 0 && info.Delivered.Consumer <= arrived {
+			// What is under way to us is delivered.
+			if err == nil && info.Delivered.Consumer <= arrived && (info.NumPending == 0 || t.gone(ctx)) {
 				return nil
 			}
 			continue
@@ -304,4 +303,11 @@ func (t *tail) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// gone tells whether the stream has nothing left up to the last message wanted:
+// by its age, or because records have moved.
+func (t *tail) gone(ctx context.Context) bool {
+	info, err := t.source.Info(ctx)
+	return err == nil && (info.State.Msgs == 0 || info.State.FirstSeq > t.last)
 }

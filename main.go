@@ -58,6 +58,7 @@ var commands = []command{
 		fs.Bool("no-follow", false, "stop at the end")
 		fs.Bool("unique", false, "leave out events that were printed before")
 	}},
+	{name: "shapes", args: "TOPIC|FILE...", help: "what events look like, and what changed; - is stdin", run: showShapes, flags: shapesFlags},
 	{name: "replay", args: "TOPIC", help: "run records through validation and routing again", run: replay, flags: func(fs *pflag.FlagSet) {
 		choiceFlags(fs)
 		fs.Bool("dry-run", false, "only say what would go where")

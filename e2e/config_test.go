@@ -154,7 +154,7 @@ func TestVersionHelpAndUnknownCommands(t *testing.T) {
 	}
 	help := h.must("--help")
 	for _, command := range []string{"serve", "token add", "token list", "token revoke", "token rotate", "token check", "validate", "tail",
-		"topics list", "topics apply", "topics purge", "replay", "consumer add", "consumer list", "consumer remove", "config", "version"} {
+		"topics list", "topics apply", "topics purge", "replay", "shapes", "consumer add", "consumer list", "consumer remove", "config", "version"} {
 		if !strings.Contains(help, "\n  "+command+" ") {
 			t.Errorf("--help does not name %s", command)
 		}

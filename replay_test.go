@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +170,43 @@ func TestReplayGoesOn(t *testing.T) {
 	}
 	if out, _, err := runCommand(t, "replay", "standard", "--yes", "--data-dir", dir); err != nil || !strings.Contains(out, "5000     0              it belongs here") {
 		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// After a rule was added events of standard go on to the topics that it names;
+// after a tool was granted words, events that were refused for them are stored,
+// with the marks that they would have got.
+func TestReplayAfterAChange(t *testing.T) {
+	odd := strings.Replace(testEvent("odd"), "NavigatedTo", "Teleported", 1)
+	dir, read := storeOf(t, "", "standard",
+		rejectedLine("T", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"event":`+testEvent("a")),
+		rejectedLine("Other", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"event":`+testEvent("b")))
+	file := filepath.Join(t.TempDir(), "edge.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("rules:\n  - {name: all, when: {tool: T}, topic: enriched}\n")
+	if out, _, err := runCommand(t, "replay", "standard", "--yes", "--data-dir", dir, "--config", file); err != nil || !strings.Contains(out, "1 records written") {
+		t.Fatal(out, err)
+	}
+	for topic, want := range map[string]int{"enriched": 1, "standard": 2} {
+		if got := read(topic); len(got) != want || topic != "standard" && got[0]["origin"] != "caliper-standard:1:1" {
+			t.Errorf("%s has %v", topic, got)
+		}
+	}
+
+	dir, read = storeOf(t, "", "rejected", rejectedLine("T", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"reasons":[],"event":`+odd))
+	if out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir); err != nil || !strings.Contains(out, "type/action") || len(read("standard")) > 0 {
+		t.Fatal(out, err)
+	}
+	write("tools:\n  T:\n    vocabulary: {actions: {NavigationEvent: [Teleported]}}\n")
+	if out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir, "--config", file); err != nil || !strings.Contains(out, "1 records written") {
+		t.Fatal(out, err)
+	}
+	if got := read("standard"); len(got) != 1 || got[0]["action"] != "Teleported" || got[0]["extra"] == nil || got[0]["origin"] != "caliper-rejected:1:1" {
+		t.Errorf("standard has %v", got)
 	}
 }

@@ -228,9 +228,7 @@ func (r *Rejection) Submit(deadline time.Time) {
 	}
 	r.reserved -= copied // settle gives them back
 	c := p.receipts.Get().(*Receipt)
-	c.deadline, c.submitted, c.held = deadline, true, 0
-	c.round.Add(1)
-	c.expect(1)
+	c.begin(deadline)
 	r.receipt = c
 	r.topic.submitLines(c, r.buf)
 	c.finish()

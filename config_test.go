@@ -102,6 +102,8 @@ func TestBadConfiguration(t *testing.T) {
 		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "max_agee"},
 		"tool's member":     {file: "tools:\n  Engage:\n    rejectet: on", want: "caliper.yaml:3: tool Engage: rejectet: unknown setting"},
 		"tool's value":      {file: "tools:\n  Engage: {rejected: perhaps}", want: `caliper.yaml:2: tool Engage: rejected: "perhaps", expected on or off`},
+		"tool's rate":       {file: "tools:\n  Engage:\n    rate: {requests: fast}", want: `caliper.yaml:3: requests: "fast", expected a number per second`},
+		"rate's part":       {file: "tools:\n  Engage:\n    rate: {bursts: 5s}", want: "bursts: unknown setting"},
 		"tool twice":        {file: "tools:\n  Engage: {rejected: on}\n  Engage: {rejected: off}", want: "caliper.yaml:3: Engage: set twice"},
 		"tool's tie":        {file: "tools:\n  Engage: {ed_app: []}", want: "caliper.yaml:2: tool Engage: ed_app: expected a prefix or a list of them"},
 		"tool's sensor":     {file: "tools:\n  Engage: {sensor: {a: b}}", want: "tool Engage: sensor: expected a prefix"},

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
+	"caliperedge/edge"
 	"caliperedge/validate"
 
 	"go.yaml.in/yaml/v3"
@@ -22,6 +26,8 @@ type toolSetting struct {
 	EdApp, Sensor []string
 	// Vocabulary is what the tool is granted beyond Caliper's.
 	Vocabulary *validate.Vocabulary
+	// Rate is what the tool may send; what is zero of it has no bound.
+	Rate *edge.Rate
 }
 
 // readTools reads the settings of tools.
@@ -30,6 +36,10 @@ func (c *config) readTools(n *yaml.Node) error {
 	return eachKey(n, c.File, func(tool, settings *yaml.Node) error {
 		var t toolSetting
 		err := eachKey(settings, c.File, func(key, value *yaml.Node) error {
+			if key.Value == "rate" {
+				t.Rate = new(edge.Rate)
+				return eachKey(value, c.File, func(part, value *yaml.Node) error { return readRate(t.Rate, part.Value, value.Value) })
+			}
 			if err := t.read(key.Value, value); err != nil {
 				return placed{fmt.Errorf("configuration file %s:%d: tool %s: %s: %w", c.File, key.Line, tool.Value, key.Value, err)}
 			}
@@ -66,6 +76,46 @@ func (t *toolSetting) read(key string, value *yaml.Node) (err error) {
 	return errUnknownSetting
 }
 
+// readRate takes one part of a tool's rate.
+func readRate(r *edge.Rate, part, value string) (err error) {
+	perSecond := func(to *float64) error {
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(n >= 0) || math.IsInf(n, 1) {
+			return fmt.Errorf("%q, expected a number per second, 0 for no bound", value)
+		}
+		*to = n
+		return nil
+	}
+	switch part {
+	case "requests":
+		return perSecond(&r.Requests)
+	case "events":
+		return perSecond(&r.Events)
+	case "burst":
+		if r.Burst, err = time.ParseDuration(value); err != nil || r.Burst < time.Second {
+			return fmt.Errorf("%q, expected a duration of at least 1s", value)
+		}
+		return nil
+	}
+	return errUnknownSetting
+}
+
+// rate is what each tool may send that has no rate of its own.
+func (c *config) rate() edge.Rate {
+	return edge.Rate{Requests: c.RateRequests, Events: c.RateEvents, Burst: c.RateBurst}
+}
+
+// rates are those of single tools.
+func (c *config) rates() map[string]edge.Rate {
+	rates := make(map[string]edge.Rate)
+	for name, t := range c.Tools {
+		if t.Rate != nil {
+			rates[name] = *t.Rate
+		}
+	}
+	return rates
+}
+
 // keepsRejected tells whether what is refused of a tool is kept.
 func (c *config) keepsRejected(tool string) bool {
 	if own := c.Tools[tool].Rejected; own != nil {
@@ -84,6 +134,9 @@ func (c *config) printTools(w io.Writer) {
 		var set []string
 		if t.Rejected != nil {
 			set = append(set, "rejected: "+(*onOff)(t.Rejected).String())
+		}
+		if r := t.Rate; r != nil {
+			set = append(set, fmt.Sprintf("rate: {requests: %v, events: %v, burst: %v}", r.Requests, r.Events, r.Burst))
 		}
 		set = append(set, t.printRouting()...)
 		fmt.Fprintf(w, "  %q: {%s}\n", name, strings.Join(set, ", "))

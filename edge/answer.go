@@ -98,6 +98,7 @@ var (
 		pipeline.ErrRefused:        unavailable,
 		pipeline.ErrUnavailable:    unavailable,
 		pipeline.ErrUnacknowledged: unavailable,
+		pipeline.ErrFrozen:         unavailable,
 		pipeline.ErrBusy:           tooMuchInFlight,
 		pipeline.ErrClosed:         shuttingDown,
 	}

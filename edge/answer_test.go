@@ -121,6 +121,7 @@ func TestRefusalOf(t *testing.T) {
 		"pipeline.ErrRefused":        {pipeline.ErrRefused, unavailable},
 		"pipeline.ErrUnavailable":    {pipeline.ErrUnavailable, unavailable},
 		"pipeline.ErrUnacknowledged": {pipeline.ErrUnacknowledged, unavailable},
+		"pipeline.ErrFrozen":         {pipeline.ErrFrozen, unavailable},
 		"pipeline.ErrBusy":           {pipeline.ErrBusy, tooMuchInFlight},
 		"pipeline.ErrClosed":         {pipeline.ErrClosed, shuttingDown},
 	}

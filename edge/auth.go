@@ -138,7 +138,7 @@ const (
 func (e *Endpoint) expect(ctx *fasthttp.RequestCtx) int {
 	h := &ctx.Request.Header
 	if a := e.admit(h); a.errand == takeEvents && e.checkHeader(h).refusal == accepted &&
-		e.limitsOf(a.principal.Tool).wait(e.cfg.Rate, time.Now(), false) == 0 {
+		e.limitsOf(a.principal.Tool).wait(time.Now(), false) == 0 {
 		return fasthttp.StatusContinue
 	}
 	e.handle(ctx)

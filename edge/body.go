@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"caliperedge/pipeline"
 
@@ -21,7 +22,8 @@ import (
 type body struct {
 	buf      []byte
 	reserved int64
-	budget   *pipeline.Budget
+	room     *pipeline.Share // of the budget: the tool's
+	patience time.Duration   // in a wait for room
 }
 
 // bodies keeps buffers for reuse.
@@ -50,6 +52,8 @@ func newBodies() (*bodies, error) {
 }
 
 const (
+	// roomShare is which part of the request timeout a body may wait for room.
+	roomShare = 4
 	// bodyStep is how much of a body of unknown length is reserved at a time.
 	bodyStep = 64 << 10
 	// keepBytes is the largest buffer that is kept for the next request.
@@ -59,11 +63,13 @@ const (
 	blockBytes = 129 << 10
 )
 
-func (e *Endpoint) newBody() *body {
+// newBody returns an empty body of the tool that has room.
+func (e *Endpoint) newBody(room *pipeline.Share) *body {
 	b, _ := e.bodies.pool.Get().(*body)
 	if b == nil {
-		b = &body{budget: e.pipeline.Budget()}
+		b = new(body)
 	}
+	b.room, b.patience = room, e.cfg.RequestTimeout/roomShare
 	return b
 }
 
@@ -76,9 +82,10 @@ func (e *Endpoint) release(b *body) {
 	e.bodies.pool.Put(b)
 }
 
-// grow makes room for n bytes more, and reports whether the budget has them.
+// grow makes room for n bytes more, for which it may wait, and reports whether the
+// budget has them.
 func (b *body) grow(n int) bool {
-	if !b.budget.Reserve(int64(n)) {
+	if !b.room.Body(int64(n), b.patience) {
 		return false
 	}
 	b.reserved += int64(n)
@@ -88,7 +95,7 @@ func (b *body) grow(n int) bool {
 
 // empty gives the bytes back to the budget.
 func (b *body) empty() {
-	b.budget.Release(b.reserved)
+	b.room.Release(b.reserved)
 	b.reserved = 0
 	b.buf = b.buf[:0]
 }
@@ -104,7 +111,7 @@ func (e *Endpoint) read(ctx *fasthttp.RequestCtx, b *body) refused {
 	case encodingGzip:
 		return e.readGzip(b, stream)
 	case encodingZstd:
-		packed := e.newBody()
+		packed := e.newBody(b.room)
 		defer e.release(packed)
 		if r := e.readPlain(packed, stream, n); r.refusal != accepted {
 			return r
@@ -153,8 +160,6 @@ func (e *Endpoint) readGzip(b *body, stream io.Reader) refused {
 // decoders are unpacked at a time. Their room stays reserved until they are
 // released, whatever of it they need.
 func (e *Endpoint) unpackZstd(b *body, packed []byte) refused {
-	z := <-e.bodies.zstd
-	defer func() { e.bodies.zstd <- z }()
 	// One block more than the limit: a decoder that finds too little room for
 	// a block calls it damaged, so the limit must show in a block that fits.
 	most := e.cfg.MaxBodyBytes + blockBytes
@@ -167,8 +172,10 @@ func (e *Endpoint) unpackZstd(b *body, packed []byte) refused {
 		if !b.grow(room) {
 			return refused{refusal: tooMuchInFlight}
 		}
+		z := <-e.bodies.zstd // after the wait for room, in which it would be idle
 		var err error
 		b.buf, err = z.DecodeAll(packed, b.buf[:0:room])
+		e.bodies.zstd <- z
 		if err != nil && room < most { // its header told less than there is, or more frames follow
 			b.empty()
 			room = most

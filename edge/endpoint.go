@@ -51,6 +51,8 @@ type Config struct {
 	AcceptBareTokens bool
 	// Rate bounds what each tool may send. Zero means no bound.
 	Rate Rate
+	// Rates are those of single tools, in place of Rate.
+	Rates map[string]Rate
 	// KeepRejected tells of which tools is kept, in the topic for it, what they
 	// send and we refuse. Nil means of none. It is called concurrently.
 	KeepRejected func(tool string) bool
@@ -92,7 +94,6 @@ func (c Config) withDefaults() Config {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 1 << 16
 	}
-	c.Rate = c.Rate.withDefaults()
 	if c.Validate.MaxItems == 0 {
 		c.Validate.MaxItems = validate.DefaultMaxItems
 	}
@@ -110,8 +111,8 @@ func (c Config) check(p *pipeline.Pipeline) error {
 	if c.MaxBodyBytes < MinBodyBytes {
 		errs = append(errs, fmt.Errorf("edge: body limit of %d bytes, expected at least %d", c.MaxBodyBytes, MinBodyBytes))
 	}
-	if need := int64(c.MaxBodyBytes+blockBytes) * 5; p.Budget().Limit() < need {
-		errs = append(errs, fmt.Errorf("edge: budget of %d bytes, expected at least %d: a body of %d bytes and records of four times that",
+	if need := int64(c.MaxBodyBytes+blockBytes) * 10; p.Budget().Limit() < need {
+		errs = append(errs, fmt.Errorf("edge: budget of %d bytes, expected at least %d: half of it, which a tool may hold, for a body of %d bytes and records of four times that",
 			p.Budget().Limit(), need, c.MaxBodyBytes))
 	}
 	return errors.Join(errs...)
@@ -148,7 +149,7 @@ func New(cfg Config, tokens Tokens, p *pipeline.Pipeline, log *slog.Logger) (*En
 	if e.configuration, err = configurationDocument(cfg); err != nil {
 		return nil, err
 	}
-	e.metrics = newEdgeMetrics(cfg.Metrics)
+	e.metrics = newEdgeMetrics(cfg.Metrics, p.Budget())
 	e.server = e.newServer()
 	return e, nil
 }
@@ -226,7 +227,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 	debug := debugAsked(&ctx.Request.Header)
 
 	limits := e.limitsOf(tool)
-	if s := limits.wait(e.cfg.Rate, start, true); s > 0 { // 4
+	if s := limits.wait(start, true); s > 0 { // 4
 		m.refusedBody(tooManyRequests)
 		e.refuseBody(ctx, refused{refusal: tooManyRequests, retryAfter: s}, nil, debug)
 		return
@@ -236,7 +237,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 		e.refuseBody(ctx, r, nil, debug)
 		return
 	}
-	b := e.newBody()
+	b := e.newBody(m.room)
 	held := holding{e: e, body: b}
 	defer held.free()
 	if r := e.read(ctx, b); r.refusal != accepted { // 6, 7
@@ -372,6 +373,7 @@ func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *p
 	if err != nil {
 		r := refusalOf(err)
 		account.notStored(unclear)
+		account.turnedAway(r)
 		e.log.Warn("events are refused: "+refusals[r].message,
 			"in_flight_bytes", e.pipeline.Budget().Used(), "limit_bytes", e.pipeline.Budget().Limit(), "error", err)
 		e.refuse(ctx, refused{refusal: r, kept: kept})

@@ -13,6 +13,7 @@ import (
 // edgeMetrics are the numbers of the request lane. Labels are bounded: tools
 // come from the token map, reasons and statuses from tables.
 type edgeMetrics struct {
+	budget                       *pipeline.Budget
 	set                          *metrics.Set
 	read, validate, store, total *metrics.PrometheusHistogram
 	panics                       *metrics.Counter
@@ -27,12 +28,13 @@ type edgeMetrics struct {
 const itemFaults = validate.FaultID | validate.FaultContext | validate.FaultActor |
 	validate.FaultAction | validate.FaultEventTime | validate.FaultObject
 
-func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
+func newEdgeMetrics(set *metrics.Set, budget *pipeline.Budget) *edgeMetrics {
 	stage := func(name string) *metrics.PrometheusHistogram {
 		return set.NewPrometheusHistogramExt(fmt.Sprintf("caliper_stage_seconds{stage=%q}", name), pipeline.StageBuckets)
 	}
 	m := &edgeMetrics{
 		set:         set,
+		budget:      budget,
 		read:        stage("read"),
 		validate:    stage("validate"),
 		store:       stage("store"),
@@ -78,6 +80,8 @@ func (m *edgeMetrics) answered(status int) {
 // Those of unclear are among the refused: they may be stored all the same.
 type toolMetrics struct {
 	m                                            *edgeMetrics
+	room                                         *pipeline.Share // of the budget
+	busy                                         *metrics.Counter
 	bytes                                        *metrics.Counter
 	received, accepted, rejected, refused, debug *metrics.Counter
 	storedEvents, duplicate, unclear, conflict   *metrics.Counter
@@ -99,6 +103,8 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 	}
 	t := &toolMetrics{
 		m:                 m,
+		room:              m.budget.Share(name),
+		busy:              counter("caliper_requests_busy_total", ""),
 		bytes:             counter("caliper_body_bytes_total", ""),
 		received:          counter("caliper_events_received_total", ""),
 		accepted:          counter("caliper_events_accepted_total", ""),
@@ -126,10 +132,18 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 // refusedBody counts a request whose items could not be counted.
 func (t *toolMetrics) refusedBody(r refusal) {
 	t.requests.Inc()
+	t.turnedAway(r)
 	if refusals[r].retry || r == tooSlow {
 		t.refusedRequests.Inc()
 	} else {
 		t.rejectedRequests.Inc()
+	}
+}
+
+// turnedAway counts a refusal for want of room.
+func (t *toolMetrics) turnedAway(r refusal) {
+	if r == tooMuchInFlight {
+		t.busy.Inc()
 	}
 }
 

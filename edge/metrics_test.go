@@ -43,7 +43,7 @@ func TestNumbersAddUp(t *testing.T) {
 		}
 		return nil
 	}
-	s := serve(t, serving{Config: Config{MaxBodyBytes: 16 << 10}, store: store})
+	s := serve(t, serving{Config: Config{MaxBodyBytes: 16 << 10, RequestTimeout: 8 * time.Second}, store: store})
 	answers := 0
 	send := s.sender(t, &answers)
 	wide := strings.Replace(envelope(events(20)...), "https://example.edu/sensors/1", strings.Repeat("s", 4000), 1)

@@ -24,6 +24,7 @@ func (r Rate) withDefaults() Rate {
 
 // limits are the buckets of one tool.
 type limits struct {
+	rate             Rate
 	mu               sync.Mutex
 	requests, events bucket
 }
@@ -49,22 +50,27 @@ func (b *bucket) fill(now time.Time, perSecond float64, burst time.Duration) {
 // limitsOf returns the buckets of a tool of the token map, or nil where
 // nothing is bounded.
 func (e *Endpoint) limitsOf(tool string) *limits {
-	if e.cfg.Rate.Requests == 0 && e.cfg.Rate.Events == 0 {
+	rate, own := e.cfg.Rates[tool]
+	if !own {
+		rate = e.cfg.Rate
+	}
+	if rate.Requests == 0 && rate.Events == 0 {
 		return nil
 	}
 	if l, ok := e.limits.Load(tool); ok {
 		return l.(*limits)
 	}
-	l, _ := e.limits.LoadOrStore(tool, new(limits))
+	l, _ := e.limits.LoadOrStore(tool, &limits{rate: rate.withDefaults()})
 	return l.(*limits)
 }
 
 // wait is how many seconds a tool has to wait for its next request, 0 for
 // none. With take the request is charged, if it need not wait.
-func (l *limits) wait(r Rate, now time.Time, take bool) int {
+func (l *limits) wait(now time.Time, take bool) int {
 	if l == nil {
 		return 0
 	}
+	r := l.rate
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seconds := 0.0

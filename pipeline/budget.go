@@ -1,30 +1,87 @@
 package pipeline
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Budget bounds the bytes that may be in flight at once: bodies being read and
 // records waiting to be stored. It is what keeps the memory of the process
-// bounded when the store is slow or away.
+// bounded when the store is slow or away. Each tool has a Share of it, and can
+// hold half of it at most.
 //
-// Every Reserve that returned true is paired with a Release of the same size.
-// All methods may be called concurrently; none blocks.
+// Bodies may take three quarters, of the whole and of a share: the rest is left
+// to the records that become of them, so that bodies that wait for room for
+// their records do not keep each other from getting it.
+//
+// Where there is no room, a request waits: those of one tool in their order,
+// tools in turn, records before bodies. How many may wait is bounded.
+//
+// Whatever was taken is given back by a Release of the same size. All methods
+// may be called concurrently; only Body and Records block.
 type Budget struct {
-	limit int64
-	used  atomic.Int64
+	limit  int64
+	used   atomic.Int64
+	shares sync.Map // tool → *Share
+
+	waiting atomic.Int64
+	mu      sync.Mutex
+	queued  []*Share // for which somebody waits; the first is the next
 }
+
+// Share is what one tool holds of a Budget.
+type Share struct {
+	budget *Budget
+	tool   string
+	used   atomic.Int64
+	queues [2][]*waiter // guarded by the budget's lock; by kind
+}
+
+// kind says what bytes are for.
+type kind int
+
+const (
+	forRecords kind = iota
+	forBody
+)
+
+// waiter is a request that waits for room.
+type waiter struct {
+	bytes   int64
+	granted chan struct{} // gets a token
+}
+
+// bytesPerWaiter is at how many bytes of the budget one request more may wait:
+// about what a waiting request takes of memory itself.
+const bytesPerWaiter = 64 << 10
 
 // NewBudget returns a Budget of limit bytes.
 func NewBudget(limit int64) *Budget {
 	return &Budget{limit: limit}
 }
 
-// Reserve takes n bytes and reports whether there was room for all of them.
-// Where there was not, nothing is taken.
+// Share returns the share of a tool.
+func (b *Budget) Share(tool string) *Share {
+	if s, ok := b.shares.Load(tool); ok {
+		return s.(*Share)
+	}
+	s, _ := b.shares.LoadOrStore(tool, &Share{budget: b, tool: tool})
+	return s.(*Share)
+}
+
+// Reserve takes n bytes for nobody's share and reports whether there was room
+// for all of them. Where there was not, nothing is taken.
 func (b *Budget) Reserve(n int64) bool {
-	if b.used.Add(n) <= b.limit {
+	return take(&b.used, n, b.limit)
+}
+
+func take(used *atomic.Int64, n, limit int64) bool {
+	if used.Add(n) <= limit {
 		return true
 	}
-	b.used.Add(-n)
+	used.Add(-n)
 	return false
 }
 
@@ -33,6 +90,11 @@ func (b *Budget) Release(n int64) {
 	if b.used.Add(-n) < 0 {
 		panic("pipeline: budget released more than was reserved")
 	}
+	if b.waiting.Load() > 0 {
+		b.mu.Lock()
+		b.grantLocked()
+		b.mu.Unlock()
+	}
 }
 
 // Used is the number of bytes reserved now.
@@ -40,3 +102,163 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 
 // Limit is the number of bytes that may be reserved.
 func (b *Budget) Limit() int64 { return b.limit }
+
+// Waiting is the number of requests that wait for room.
+func (b *Budget) Waiting() int { return int(b.waiting.Load()) }
+
+// Used is the number of bytes that the tool holds now.
+func (s *Share) Used() int64 { return s.used.Load() }
+
+// light tells whether the tool holds little.
+func (s *Share) light() bool { return s.used.Load() <= s.budget.limit/64 }
+
+// Body takes n bytes for a body. It waits so long for room and then reports
+// false, as it does at once where too many wait.
+func (s *Share) Body(n int64, patience time.Duration) bool { return s.take(n, forBody, patience) }
+
+// Records takes n bytes for records, as Body does.
+func (s *Share) Records(n int64, patience time.Duration) bool {
+	return s.take(n, forRecords, patience)
+}
+
+// Release gives n bytes back.
+func (s *Share) Release(n int64) {
+	if s.used.Add(-n) < 0 {
+		panic("pipeline: a share released more than was reserved")
+	}
+	s.budget.Release(n)
+}
+
+func (s *Share) take(n int64, k kind, patience time.Duration) bool {
+	b := s.budget
+	if b.waiting.Load() == 0 && s.try(n, k) == hasRoom {
+		return true
+	}
+	if patience <= 0 || n > shareOf(b.limit, k)/2 {
+		return false
+	}
+	w := &waiter{bytes: n, granted: make(chan struct{}, 1)}
+	if !s.enqueue(w, k) {
+		return false
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-w.granted:
+		return true
+	case <-timer.C:
+		return !s.leave(w, k)
+	}
+}
+
+// room is what try finds.
+type room int
+
+const (
+	hasRoom room = iota
+	shareIsFull
+	budgetIsFull
+)
+
+// shareOf is which part of a limit a kind may use.
+func shareOf(limit int64, k kind) int64 {
+	if k == forBody {
+		return limit / 4 * 3
+	}
+	return limit
+}
+
+// try takes n bytes where there is room for them.
+func (s *Share) try(n int64, k kind) room {
+	limit := shareOf(s.budget.limit, k)
+	if !take(&s.used, n, limit/2) {
+		return shareIsFull
+	}
+	if !take(&s.budget.used, n, limit) {
+		s.used.Add(-n)
+		return budgetIsFull
+	}
+	return hasRoom
+}
+
+// enqueue has w wait, or get its bytes at once where nobody is before it. It
+// reports false where too many wait.
+func (s *Share) enqueue(w *waiter, k kind) bool {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	most := max(b.limit/bytesPerWaiter, 2)
+	tooMany := b.waiting.Load() >= most || s.waiting() >= most/2
+	// Counted before it is tried: a Release meanwhile either sees it or is seen.
+	b.waiting.Add(1)
+	if s.waiting() == 0 {
+		b.queued = append(b.queued, s)
+	}
+	s.queues[k] = append(s.queues[k], w)
+	b.grantLocked()
+	return !tooMany || !s.dropLocked(w, k)
+}
+
+// leave gives up the wait of w, and reports whether it had not been granted.
+func (s *Share) leave(w *waiter, k kind) bool {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !s.dropLocked(w, k) {
+		<-w.granted
+		return false
+	}
+	b.grantLocked() // who stood behind it may need less
+	return true
+}
+
+// waiting is how many wait for the share. The caller holds the budget's lock.
+func (s *Share) waiting() int64 { return int64(len(s.queues[forBody]) + len(s.queues[forRecords])) }
+
+// dropLocked takes w out of its queue, and reports whether it was there.
+func (s *Share) dropLocked(w *waiter, k kind) bool {
+	i := slices.Index(s.queues[k], w)
+	if i < 0 {
+		return false
+	}
+	s.queues[k] = slices.Delete(s.queues[k], i, i+1)
+	s.leftLocked()
+	return true
+}
+
+// leftLocked counts one that waits no longer.
+func (s *Share) leftLocked() {
+	b := s.budget
+	b.waiting.Add(-1)
+	if s.waiting() == 0 {
+		b.queued = slices.DeleteFunc(b.queued, func(other *Share) bool { return other == s })
+	}
+}
+
+// grantLocked gives to those who wait, one of each tool in turn. Who is kept
+// waiting by the share of its tool keeps no other tool waiting; who is by the
+// whole does, so that what needs much is not overtaken for ever.
+func (b *Budget) grantLocked() {
+	for k := forRecords; k <= forBody; k++ {
+		for passed := 0; passed < len(b.queued); {
+			s := b.queued[0]
+			found := shareIsFull
+			if len(s.queues[k]) > 0 {
+				found = s.try(s.queues[k][0].bytes, k)
+			}
+			if found == budgetIsFull {
+				return
+			}
+			b.queued = append(b.queued[1:], s)
+			if found == shareIsFull {
+				passed++
+				continue
+			}
+			passed = 0
+			w := s.queues[k][0]
+			s.queues[k] = s.queues[k][1:]
+			s.leftLocked()
+			w.granted <- struct{}{}
+		}
+	}
+}

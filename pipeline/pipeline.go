@@ -25,6 +25,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -181,7 +182,7 @@ func (c Config) check() error {
 	fault(c.MaxBatchBytes < 1 || c.MaxBatchBytes > MaxBatchBytes, "batch of %d bytes, expected 1 to %d", c.MaxBatchBytes, MaxBatchBytes)
 	fault(c.MaxBatchRecords < 1 || c.MaxBatchRecords > MaxBatchRecords, "batch of %d records, expected 1 to %d", c.MaxBatchRecords, MaxBatchRecords)
 	fault(c.MaxMessageBytes <= MaxRecordBytes, "message of %d bytes, a record may have %d and a line break", c.MaxMessageBytes, MaxRecordBytes)
-	fault(c.BudgetBytes < c.MaxEnvelopeBytes, "budget of %d bytes is below the %d bytes that the records of one envelope may have", c.BudgetBytes, c.MaxEnvelopeBytes)
+	fault(c.BudgetBytes/2 < c.MaxEnvelopeBytes, "budget of %d bytes, of which a tool may hold half, is below twice the %d bytes that the records of one envelope may have", c.BudgetBytes, c.MaxEnvelopeBytes)
 	fault(c.DuplicateIDs < 0 || c.DuplicateIDs > MaxDuplicateIDs, "window of %d ids for duplicates, expected 0 to %d", c.DuplicateIDs, MaxDuplicateIDs)
 	fault(c.DuplicateAge < 0, "window of %v for duplicates, expected 0 or more", c.DuplicateAge)
 	fault(c.PublishesPerTopic < 1, "%d publishes per topic, expected at least 1", c.PublishesPerTopic)
@@ -314,6 +315,9 @@ func (p *Pipeline) readyLocked() error {
 func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time) (*Receipt, error) {
 	r := p.receipts.Get().(*Receipt)
 	r.env = env
+	if r.room == nil || r.room.tool != tool {
+		r.room = p.budget.Share(tool)
+	}
 	r.head = newRecordHead(env, tool, received)
 	r.routes = r.routes[:0]
 	r.bytes, r.mismatches = 0, 0
@@ -348,40 +352,54 @@ func (p *Pipeline) Route(env *validate.Envelope, tool string, received time.Time
 // duplicates that are stored needs no store.
 //
 // Submit copies what it needs: the envelope of r and the body that it lies in
-// are free once it has returned. It blocks no longer than copying takes.
+// are free once it has returned. Where the budget has no room it waits for some,
+// a quarter of the publish timeout at most; else it blocks no longer than copying
+// takes.
 func (p *Pipeline) Submit(r *Receipt, deadline time.Time) error {
-	p.drain.RLock()
-	defer p.drain.RUnlock()
 	now := time.Now()
 	look := look{w: p.window, r: r}
-	if !p.draining && look.known(now) {
-		r.begin(deadline)
-		r.finish()
-		return nil
+	if look.known(now) {
+		return p.admit(r, deadline, 0, &look)
 	}
-	if err := p.readyLocked(); err != nil {
-		return err
+	if p.failing.Load() || deadline.Sub(now) < answerMargin+minAttempt {
+		return cmp.Or(p.Ready(), ErrUnavailable)
 	}
-	if deadline.Sub(now) < answerMargin+minAttempt {
-		return ErrUnavailable
-	}
+	patience := min(p.cfg.PublishTimeout/4, deadline.Sub(now)-answerMargin-minAttempt)
 	need := r.bytes + r.keepBytes()
-	if !p.budget.Reserve(need) {
+	if !r.room.Records(need, patience) {
 		return ErrBusy
 	}
+	err := p.admit(r, deadline, need, &look)
+	if err != nil {
+		r.room.Release(need)
+	}
+	return err
+}
+
+// admit has the records of r join their topics, unless a drain has begun or the
+// store is away. reserved was taken for them; with 0 everything is known.
+func (p *Pipeline) admit(r *Receipt, deadline time.Time, reserved int64, look *look) error {
+	p.drain.RLock()
+	defer p.drain.RUnlock()
+	if err := p.readyLocked(); err == ErrClosed || err != nil && reserved > 0 {
+		return err
+	}
 	r.begin(deadline)
+	defer r.finish()
+	if reserved == 0 {
+		return nil
+	}
 	r.todo = r.routes
 	defer look.end()
 	look.claim()
 	r.held = r.keepBytes()
-	p.budget.Release(need - r.bytes - r.held) // of duplicates, and for marks that are not needed
+	r.room.Release(reserved - r.bytes - r.held) // of duplicates, and for marks that are not needed
 	for place := range r.share {
 		if r.share[place].records > 0 {
 			p.topics[place].submit(r)
 		}
 	}
 	look.joined = true
-	r.finish()
 	return nil
 }
 

@@ -511,7 +511,7 @@ func TestBudget(t *testing.T) {
 		r.Release()
 		drain(t, probe)
 
-		p := newPipeline(t, Config{BudgetBytes: 2*(size+8) + 1, MaxEnvelopeBytes: 2 * size}, pub)
+		p := newPipeline(t, Config{BudgetBytes: 2 * (2*(size+8) + 1), MaxEnvelopeBytes: 2 * size}, pub) // of which a tool has half
 		first, _ := send(t, p, eventOf("a", ""))
 		c := <-pub.calls
 		second, _ := send(t, p, eventOf("b", ""))
@@ -770,6 +770,7 @@ func TestExpiryOfAnEarlierRound(t *testing.T) {
 	p := newPipeline(t, Config{}, newScript())
 	var b batch
 	r := p.receipts.Get().(*Receipt)
+	r.room = p.budget.Share("tool")
 	r.round.Add(1) // as Submit does
 	r.deadline = time.Now().Add(-time.Second)
 	r.expect(1)

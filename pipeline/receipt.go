@@ -20,6 +20,7 @@ import (
 // A Receipt belongs to the goroutine that got it from Route until Release.
 type Receipt struct {
 	p        *Pipeline
+	room     *Share // of the budget: its tool's
 	env      *validate.Envelope
 	head     recordHead
 	routes   []TopicSet
@@ -271,7 +272,7 @@ func (r *Receipt) settle(e *entry, part Part, err error) {
 func (r *Receipt) finish() {
 	switch n := r.pending.Add(-1); {
 	case n == 0:
-		r.p.budget.Release(r.held)
+		r.room.Release(r.held)
 		if r.end(r.round.Load()) {
 			r.done <- struct{}{}
 		}

@@ -55,6 +55,7 @@ func (a *aside) resting() bool { return time.Now().UnixNano() < a.rests.Load() }
 type Rejection struct {
 	topic    *topic
 	receipt  *Receipt
+	room     *Share
 	head     recordHead
 	buf      []byte
 	records  int
@@ -68,7 +69,7 @@ func (p *Pipeline) NewRejection(tool string, received time.Time) *Rejection {
 	if p.rejected == nil {
 		return nil
 	}
-	r := &Rejection{topic: p.rejected, head: recordHead{tool: tool}}
+	r := &Rejection{topic: p.rejected, room: p.budget.Share(tool), head: recordHead{tool: tool}}
 	putTime(&r.head.received, received)
 	return r
 }
@@ -110,7 +111,7 @@ func (r *Rejection) reserve(n int64) bool {
 	if !r.topic.aside.budget.Reserve(n) {
 		return false
 	}
-	if !r.topic.p.budget.Reserve(n) {
+	if !r.room.Records(n, 0) { // does not wait
 		r.topic.aside.budget.Release(n)
 		return false
 	}
@@ -228,6 +229,7 @@ func (r *Rejection) Submit(deadline time.Time) {
 	}
 	r.reserved -= copied // settle gives them back
 	c := p.receipts.Get().(*Receipt)
+	c.room = r.room
 	c.begin(deadline)
 	r.receipt = c
 	r.topic.submitLines(c, r.buf)
@@ -263,7 +265,7 @@ func (r *Rejection) Release() {
 
 // drop forgets the records that were gathered.
 func (r *Rejection) drop() {
-	r.topic.p.budget.Release(r.reserved)
+	r.room.Release(r.reserved)
 	r.topic.aside.budget.Release(r.reserved)
 	r.reserved, r.buf = 0, nil
 }
@@ -273,13 +275,13 @@ func (r *Rejection) drop() {
 func (t *topic) submitLines(r *Receipt, lines []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.roomLocked(len(lines), bytes.Count(lines, []byte{'\n'})) {
-		t.sealLocked(r, 0)
+	if !t.roomIn(t.open, len(lines), bytes.Count(lines, []byte{'\n'})) {
+		t.sealLocked(&t.open, r, 0)
 	}
 	records := 0
 	for line := range bytes.Lines(lines) {
-		if !t.roomLocked(len(line), records+1) {
-			t.sealLocked(r, records)
+		if !t.roomIn(t.open, len(line), records+1) {
+			t.sealLocked(&t.open, r, records)
 			records = 0
 		}
 		if t.open == nil {
@@ -288,6 +290,6 @@ func (t *topic) submitLines(r *Receipt, lines []byte) {
 		t.open.buf = append(t.open.buf, line...)
 		records++
 	}
-	t.joinLocked(r, records)
+	t.joinLocked(t.open, r, records)
 	t.resumeLocked()
 }

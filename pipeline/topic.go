@@ -21,6 +21,8 @@ type topic struct {
 	mu       sync.Mutex
 	open     *batch   // gathers; nil or with at least one record
 	full     []*batch // sealed because they were full, oldest first
+	light    *batch   // gathers instead of open what need not wait for the full ones
+	overtook bool     // a light one did, and the next full one is due
 	leaving  []*batch // being published
 	inFlight int      // workers at this topic
 }
@@ -53,7 +55,7 @@ func (t *topic) workLocked(busy int) bool {
 	switch {
 	case busy >= t.p.cfg.PublishesPerTopic:
 		return false
-	case len(t.full) > 0:
+	case len(t.full) > 0 || t.light != nil:
 		return true
 	case t.open == nil:
 		return false
@@ -65,68 +67,76 @@ func (t *topic) workLocked(busy int) bool {
 // under way.
 const muchBytes = 512 << 10
 
+// gatherLocked adds the records of r to the batch where they gather. While full
+// ones of a tool wait that holds much, what others send who hold little has a
+// batch of its own, so that it need not wait for all of that.
 func (t *topic) gatherLocked(r *Receipt) {
+	into := &t.open
+	if len(t.full) > 0 && r.room.light() && slices.ContainsFunc(t.full, func(b *batch) bool { return b.heavy }) {
+		into = &t.light
+	}
 	share := r.share[t.place]
-	if !t.roomLocked(share.bytes, share.records) {
-		t.sealLocked(r, 0)
+	if !t.roomIn(*into, share.bytes, share.records) {
+		t.sealLocked(into, r, 0)
 	}
 	// An envelope that is larger than a batch is the only one to be cut.
-	whole := t.roomLocked(share.bytes, share.records)
+	whole := t.roomIn(*into, share.bytes, share.records)
 	records := 0
 	items := r.env.Items()
 	for i, set := range r.todo {
 		if set&(1<<t.place) == 0 {
 			continue
 		}
-		if !whole && !t.roomLocked(recordBytes(&r.head, &items[i], r.notes.of(i), t.name), records+1) {
-			t.sealLocked(r, records)
+		if !whole && !t.roomIn(*into, recordBytes(&r.head, &items[i], r.notes.of(i), t.name), records+1) {
+			t.sealLocked(into, r, records)
 			records = 0
 		}
-		if t.open == nil {
-			t.open = t.p.newBatch()
+		if *into == nil {
+			*into = t.p.newBatch()
 		}
 		if records == 0 {
-			t.open.grow(min(share.bytes, t.p.cfg.MaxBatchBytes))
+			(*into).grow(min(share.bytes, t.p.cfg.MaxBatchBytes))
 		}
-		t.open.buf = appendRecord(t.open.buf, &r.head, &items[i], r.notes.of(i), t.name)
+		(*into).buf = appendRecord((*into).buf, &r.head, &items[i], r.notes.of(i), t.name)
 		records++
 	}
-	t.joinLocked(r, records)
+	t.joinLocked(*into, r, records)
 }
 
-// roomLocked reports whether the open batch takes so much more. An empty one
-// takes any single record.
-func (t *topic) roomLocked(bytes, records int) bool {
+// roomIn reports whether a batch takes so much more. An empty one takes any
+// single record.
+func (t *topic) roomIn(b *batch, bytes, records int) bool {
 	have, joined := 0, 0
-	if t.open != nil {
-		have, joined = len(t.open.buf), t.open.records
+	if b != nil {
+		have, joined = len(b.buf), b.records
 	}
 	return have+bytes <= t.p.cfg.MaxBatchBytes && joined+records <= t.p.cfg.MaxBatchRecords
 }
 
-// joinLocked makes the records appended last an entry of r.
-func (t *topic) joinLocked(r *Receipt, records int) {
+// joinLocked makes the records appended last to a batch an entry of r.
+func (t *topic) joinLocked(b *batch, r *Receipt, records int) {
 	if records > 0 {
 		share := &r.share[t.place]
 		r.expect(1)
-		t.open.join(r, share.joined, records)
+		b.join(r, share.joined, records)
+		b.heavy = b.heavy || !r.room.light()
 		share.joined += records
 	}
 }
 
-// sealLocked closes the open batch, the last records of it being r's; it
+// sealLocked closes a batch that gathers, the last records of it being r's; it
 // leaves when a publish slot is free.
-func (t *topic) sealLocked(r *Receipt, records int) {
-	t.joinLocked(r, records)
-	if t.open != nil {
-		t.full = append(t.full, t.open)
-		t.open = nil
+func (t *topic) sealLocked(b **batch, r *Receipt, records int) {
+	t.joinLocked(*b, r, records)
+	if *b != nil {
+		t.full = append(t.full, *b)
+		*b = nil
 	}
 }
 
-// next returns the batch to publish now: the oldest full one, else the open
-// one. Where there is nothing to do it returns nil, and the calling worker is
-// done with this topic.
+// next returns the batch to publish now: the light one and the oldest full one in
+// turn, else the open one. Where there is nothing to do it returns nil, and the
+// calling worker is done with this topic.
 func (t *topic) next() *batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -135,9 +145,14 @@ func (t *topic) next() *batch {
 		return nil
 	}
 	var b *batch
-	if len(t.full) > 0 {
+	switch overtake := t.light != nil && !t.overtook; {
+	case overtake || t.light != nil && len(t.full) == 0:
+		b, t.light = t.light, nil
+		t.overtook = true
+	case len(t.full) > 0:
 		b, t.full = t.full[0], t.full[1:]
-	} else {
+		t.overtook = false
+	default:
 		b, t.open = t.open, nil
 	}
 	t.leaving = append(t.leaving, b)
@@ -158,8 +173,10 @@ func (t *topic) left(b *batch, reuse bool) {
 func (t *topic) expire(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.open != nil {
-		t.open.expire(now)
+	for _, b := range []*batch{t.open, t.light} {
+		if b != nil {
+			b.expire(now)
+		}
 	}
 	for _, b := range t.full {
 		b.expire(now)
@@ -215,17 +232,17 @@ func (t *topic) publish(b *batch) (finished bool) {
 	return true
 }
 
-// settle tells every entry of p what became of it.
+// settle tells every entry of p what became of it, and gives back the bytes of
+// its records.
 func (t *topic) settle(p *piece, part Part, err error) {
-	n := len(p.records)
-	p.records = nil // before anything that could panic: nothing is given back twice
-	t.p.budget.Release(int64(n))
-	if t.aside != nil {
-		t.aside.budget.Release(int64(n))
-	}
 	for len(p.entries) > 0 {
 		e := &p.entries[0]
-		p.entries = p.entries[1:]
+		n := int64(e.end - p.start)
+		p.entries, p.start = p.entries[1:], e.end // before anything that could panic: nothing is given back twice
+		e.receipt.room.Release(n)
+		if t.aside != nil {
+			t.aside.budget.Release(n)
+		}
 		e.receipt.settle(e, part, err)
 	}
 }

@@ -365,6 +365,7 @@ func TestDuplicateOfSeveralTopics(t *testing.T) {
 				p := windowed(t, pub)
 				w := p.window
 				r := p.receipts.Get().(*Receipt)
+				r.room = p.budget.Share("tool")
 				r.begin(time.Now().Add(time.Minute))
 				mark := imprint{1, 2, 3}
 				_, claim, _ := w.find(mark, 2, r, 0)
@@ -735,7 +736,7 @@ func TestClaimsAreGivenUpAfterAPanic(t *testing.T) {
 			p.Submit(r, time.Now().Add(time.Second))
 		}()
 		p.topics[0].p = p
-		p.Budget().Release(r.bytes + r.held)
+		r.room.Release(r.bytes)
 		done, r := send(t, p, eventOf("a", ""))
 		call := <-pub.calls
 		wantIDs(t, call, "a")

@@ -47,7 +47,6 @@ func (p *Publisher) Recent(ctx context.Context, topics []string, since time.Time
 		st := s.CachedInfo().State
 		all = append(all, &backward{topic: topic, first: st.FirstSeq, last: st.LastSeq, reached: st.LastTime, chunk: minChunk})
 	}
-	reached := time.Now()
 	for {
 		var next *backward // whose unread messages are the newest
 		for _, b := range all {
@@ -58,7 +57,7 @@ func (p *Publisher) Recent(ctx context.Context, topics []string, since time.Time
 		if next == nil {
 			return since, nil
 		}
-		reached = next.reached
+		reached := next.reached
 		more, err := p.readChunk(ctx, js, next, each)
 		if err != nil && ctx.Err() == nil {
 			return reached, err

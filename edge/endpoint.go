@@ -294,6 +294,7 @@ func (e *Endpoint) receive(ctx *fasthttp.RequestCtx, principal *tokenmap.Princip
 		e.refuse(ctx, refusal)
 	default:
 		m.late.observe(env, received)
+		m.observeShapes(env, tool, e.log)
 		m.mismatched.Add(receipt.Mismatches())
 		err := e.pipeline.Submit(receipt, e.deadline(received))
 		var kept *pipeline.Rejection

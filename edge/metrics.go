@@ -91,6 +91,8 @@ type toolMetrics struct {
 	mismatched                                   *metrics.Counter // events that spoke as another tool
 	kept, notKept                                *metrics.Counter // records in the topic for what was refused
 	late                                         lateness
+	shapes                                       toolShapes
+	newShapes                                    *metrics.Counter
 }
 
 // tool returns the numbers of a tool of the token map.
@@ -105,6 +107,7 @@ func (m *edgeMetrics) tool(name string) *toolMetrics {
 		m:                 m,
 		room:              m.budget.Share(name),
 		busy:              counter("caliper_requests_busy_total", ""),
+		newShapes:         counter("caliper_shapes_new_total", ""),
 		bytes:             counter("caliper_body_bytes_total", ""),
 		received:          counter("caliper_events_received_total", ""),
 		accepted:          counter("caliper_events_accepted_total", ""),

@@ -127,7 +127,7 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.StringSliceVar(&c.CORSOrigins, "cors-origins", nil, "origins whose pages may post; * means all")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate chain, PEM: serve sensors and consumers by TLS")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "its key, PEM")
-	fs.StringVar(&c.StoreKey, "store-key", "", "a file whose content encrypts the store")
+	fs.StringVar(&c.StoreKey, "store-key", "", "a file whose content encrypts the store, or the spool")
 	fs.StringVar(&c.StoreKeyOld, "store-key-old", "", "the file before it, where the key has changed")
 	fs.StringVar(&c.Prefix, "prefix", "caliper", "begins the names of streams and subjects")
 	fs.IntVar(&c.Replicas, "replicas", 1, "copies of each stream, on an external cluster")
@@ -232,6 +232,7 @@ func (c *config) check() error {
 	}
 	fault(c.TLSCert != "" && c.TLSKey == "", "tls-cert", "set, but tls-key is not")
 	fault(c.TLSKey != "" && c.TLSCert == "", "tls-key", "set, but tls-cert is not")
+	fault(c.StoreKey != "" && c.NATSURL != "" && c.SpoolDir == "", "store-key", "set, but nothing is stored on this host: nats-url is set, and spool-dir is not")
 	fault(c.StoreKeyOld != "" && c.StoreKey == "", "store-key-old", "set, but store-key is not")
 	fault(!slices.Contains([]string{"none", pipeline.EncodingSnappy, pipeline.EncodingZstd}, c.ContentEncoding),
 		"content-encoding", "%q, expected none, snappy or zstd", c.ContentEncoding)

@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"caliperedge/internal/natstest"
 )
 
-// filesWith lists the files of the data folder that hold text.
+// filesWith lists the files below the installation's folder that hold text.
 func (h *home) filesWith(text string) (names []string) {
 	h.t.Helper()
-	err := filepath.WalkDir(h.data(""), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -74,4 +76,35 @@ func TestEncryptionAtRest(t *testing.T) {
 	if files := h.filesWith(secretMark); len(files) > 0 {
 		t.Errorf("event content stands in %q", files)
 	}
+}
+
+// TestEncryptedSpool: the spool is under the same key, through a change of it,
+// and what it held is forwarded.
+func TestEncryptedSpool(t *testing.T) {
+	t.Parallel()
+	n := natstest.Start(t, natsAuthorization())
+	h := newHome(t, "CALIPER_NATS_URL="+withUser(n), "CALIPER_SPOOL_DIR=spool", "CALIPER_CONTENT_ENCODING=none", "CALIPER_STORE_KEY=one.key")
+	h.write("one.key", secret(strings.Repeat("first-", 6), "a store key"))
+	h.write("two.key", secret(strings.Repeat("second-", 6), "a store key"))
+	s := h.serve()
+	s.stored(eventID("spool"))
+	n.Kill()
+	s.spooledEvent(eventID("spool", 1))
+	s.kill()
+	s = h.serve("--store-key", "two.key", "--store-key-old", "one.key")
+	s.spooledEvent(eventID("spool", 2))
+	if files := h.filesWith(secretMark); len(files) > 0 {
+		t.Errorf("event content stands in %q", files)
+	}
+	s.stop()
+	if r := h.run("serve"); r.code != 1 || !strings.Contains(r.stderr, "does not open") {
+		t.Errorf("under the old key: exit %d, %s", r.code, r.stderr)
+	}
+	s = h.serve("--store-key", "two.key")
+	n.Restart()
+	s.straight()
+	if found := h.tail("standard"); len(found) != 3 {
+		t.Errorf("found %v, want three events", found)
+	}
+	s.stop()
 }

@@ -237,3 +237,40 @@ func TestReadStoreKey(t *testing.T) {
 		t.Error("no file is no error")
 	}
 }
+
+// TestErasedMessage: a message that is deleted by its address leaves nothing in
+// the files, and the others are readable.
+func TestErasedMessage(t *testing.T) {
+	dir := t.TempDir()
+	p := mustOpenKeyed(t, dir, "", "")
+	publish(t, p, message("standard", "1", `"of-somebody-who-stays"`))
+	erased := publish(t, p, message("standard", "2", `"of-somebody-who-leaves"`))
+	publish(t, p, message("standard", "3", `"of-a-third"`))
+	if _, with := storeFiles(t, dir, "of-somebody-who-leaves"); len(with) == 0 {
+		t.Fatal("the text is in no file: the search finds nothing")
+	}
+	s, err := p.JetStream().Stream(deadline(t), "caliper-standard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SecureDeleteMsg(deadline(t), erased.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // at once, and after a restart
+		if _, with := storeFiles(t, dir, "of-somebody-who-leaves"); len(with) > 0 {
+			t.Errorf("the text still stands in %q", with)
+		}
+		n := 0
+		err := Tail(deadline(t), p.JetStream(), testLayout(), "standard", TailOptions{}, func([]byte, Address) error {
+			n++
+			return nil
+		})
+		if err != nil || n != 2 {
+			t.Errorf("%d records are readable, %v, want 2", n, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p = mustOpenKeyed(t, dir, "", "")
+	}
+}

@@ -3,8 +3,11 @@ GO  ?= go
 BIN := bin/caliper-edge
 
 # Native fuzz targets, as package:target, and how long each runs in make fuzz.
-FUZZ     := validate:FuzzScan validate:FuzzParse validate:FuzzTime edge/tokenmap:FuzzParse pipeline:FuzzRecord pipeline/stream:FuzzRecords
+FUZZ     := validate:FuzzScan validate:FuzzParse validate:FuzzTime edge/tokenmap:FuzzParse pipeline:FuzzRecord edge:FuzzExchange pipeline/stream:FuzzRecords
 FUZZTIME ?= 60s
+# Those that make check runs, and for how long: inputs, so that a slow machine makes as many.
+SHORTFUZZ := validate:FuzzScan validate:FuzzParse edge/tokenmap:FuzzParse pipeline:FuzzRecord edge:FuzzExchange
+SHORTTIME := 1000x
 
 # What make bench and make bench-compare measure: rows as go test -bench names them, passes, time of a row in each pass.
 export BENCH     ?= .
@@ -12,7 +15,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check faults format fuzz bench bench-compare ceiling slow-sync k6 clean
+.PHONY: help build run watch test check faults format fuzz audit release reproduce arm64 bench bench-compare ceiling slow-sync k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,16 +30,17 @@ watch: build ## print the records of the topic standard as they arrive
 	@$(BIN) tail standard --since now
 
 test: ## run all tests
-	$(GO) test -count=1 ./...
+	$(GO) test -count=1 -timeout 20m ./...
 
-check: ## format, vet, staticcheck, import rules, all tests under the race detector
+check: ## format, vet, staticcheck, import rules, all tests under the race detector, fuzzing for a moment
 	@test -z "$$(gofmt -l .)" || { echo "not formatted; run make format:"; gofmt -l .; exit 1; }
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./internal/importrules
-	$(GO) test -count=1 -race ./...
+	$(GO) test -count=1 -timeout 40m -race ./...
+	@$(MAKE) --no-print-directory fuzz FUZZ="$(SHORTFUZZ)" FUZZTIME=$(SHORTTIME)
 
 faults: ## break everything under load and prove that nothing acknowledged is lost, about 25 minutes; some parts need root, strace
 	CALIPERTEST_FAULTS=all $(GO) test -count=1 -timeout 90m -v -run '^TestFault|^TestTermUnderLoad' ./e2e
@@ -48,6 +52,18 @@ fuzz: ## run every fuzz target for FUZZTIME (60s)
 	@for t in $(FUZZ); do \
 		$(GO) test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
+
+audit: ## vulnerabilities (online, or VULNDB=FOLDER or .tar.gz), licences, module sums
+	@GO=$(GO) release/audit.sh
+
+release: ## build dist/: linux amd64 and arm64, SBOMs, checksums
+	@GO=$(GO) release/release.sh
+
+reproduce: ## make the release of HEAD twice and compare every byte
+	@GO=$(GO) release/reproduce.sh
+
+arm64: ## the verdicts on arm64, by qemu-user
+	@GO=$(GO) release/arm64.sh
 
 bench: ## run the benchmarks, about 7 minutes; BENCH=Parse takes some of them
 	@GO=$(GO) bench/run.sh
@@ -66,4 +82,4 @@ k6: ## run SCRIPT of k6/ (smoke, steady, spike, soak, reject) against the endpoi
 	@GO=$(GO) k6/run.sh $(SCRIPT)
 
 clean: ## remove what was built; data/ stays
-	rm -rf bin bench/out k6/out
+	rm -rf bin dist bench/out k6/out

@@ -168,8 +168,14 @@ func printVersion(inv *invocation) error {
 	return err
 }
 
+// release is the version that make release builds in.
+var release string
+
 // version is what the build says of itself.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -635,8 +635,13 @@ func TestDrainAmongSubmits(t *testing.T) {
 				}
 			})
 		}
-		drain(t, p)
-		senders.Wait()
+		if err := p.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		senders.Wait() // one that is refused has taken room for a moment
+		if used := p.Budget().Used(); used != 0 {
+			t.Errorf("%d bytes of the budget are still taken", used)
+		}
 	}
 }
 

@@ -62,15 +62,15 @@ func serveFloor(ctx context.Context, dir string, out io.Writer) error {
 		return err
 	}
 	server := fasthttp.Server{Handler: f.handle}
-	failed := make(chan error, 2)
+	failed, written := make(chan error, 1), make(chan error, 1)
 	go func() { failed <- server.Serve(ln) }()
-	go func() { failed <- f.write(ctx) }()
+	go func() { written <- f.write(ctx) }()
 	fmt.Fprintln(out, "listening on", ln.Addr())
 	select {
 	case err := <-failed:
 		return err
-	case <-ctx.Done():
-		return nil // connections end with the process
+	case err := <-written: // ctx has ended; connections end with the process
+		return err
 	}
 }
 

@@ -145,6 +145,7 @@ type network struct {
 	conns []net.Conn
 	cut   bool        // refuses connections
 	still atomic.Bool // takes in what is sent and passes nothing on
+	speed int64       // bytes per second of each direction, 0 for no bound; set before the first connection
 }
 
 func newNetwork(t *testing.T, to string) *network {
@@ -206,6 +207,9 @@ func (n *network) pass(from, to net.Conn) {
 			if _, err := to.Write(buf[:m]); err != nil {
 				return
 			}
+		}
+		if n.speed > 0 {
+			time.Sleep(time.Duration(int64(m)) * time.Second / time.Duration(n.speed))
 		}
 		if err != nil {
 			return

@@ -141,8 +141,8 @@ func TestBudgetUnderLoad(t *testing.T) {
 	}
 }
 
-// The little that one tool sends overtakes what another has filled batches with,
-// and those leave in turn with it.
+// The little that one tool sends does not wait for what another has filled
+// batches with: it leaves beside them, one batch at a time.
 func TestLittleOvertakesMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pub := newScript()
@@ -171,13 +171,27 @@ func TestLittleOvertakesMuch(t *testing.T) {
 			all = append(all, done)
 			synctest.Wait()
 		}
-		all = append(all, quiet("q0"), quiet("q1"))
-		for i, want := range [][]string{{"f0", "g0"}, {"q0", "q1"}, {"f1", "g1"}, {"q2"}, {"f2", "g2"}, {"f3", "g3"}} {
+		all = append(all, quiet("q0"))
+		synctest.Wait()
+		all = append(all, quiet("q1"))
+		first := <-pub.calls
+		wantIDs(t, first, "f0", "g0")
+		express := <-pub.calls
+		wantIDs(t, express, "q0")
+		all = append(all, quiet("q2"))
+		nothingLeaves(t, pub)
+		express.reply <- ok(1)
+		express = <-pub.calls
+		wantIDs(t, express, "q1", "q2")
+		first.reply <- ok(1)
+		c := <-pub.calls
+		wantIDs(t, c, "f1", "g1")
+		express.reply <- ok(1)
+		c.reply <- ok(1)
+		for _, want := range [][]string{{"f2", "g2"}, {"f3", "g3"}} {
 			c := <-pub.calls
 			wantIDs(t, c, want...)
-			if i == 1 {
-				all = append(all, quiet("q2"))
-			}
+			nothingLeaves(t, pub)
 			c.reply <- ok(1)
 		}
 		for _, done := range all {

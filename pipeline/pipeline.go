@@ -269,7 +269,7 @@ func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
 	}
 	// Twice as many places as publishes: a worker that has left its topic may
 	// not have returned to the pool when its successor starts.
-	p.pool, err = ants.NewPoolWithFuncGeneric(2*len(p.topics)*cfg.PublishesPerTopic, (*topic).run)
+	p.pool, err = ants.NewPoolWithFuncGeneric(2*len(p.topics)*(cfg.PublishesPerTopic+1), (*topic).run)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline: worker pool: %w", err)
 	}

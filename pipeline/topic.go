@@ -22,7 +22,7 @@ type topic struct {
 	open     *batch   // gathers; nil or with at least one record
 	full     []*batch // sealed because they were full, oldest first
 	light    *batch   // gathers instead of open what need not wait for the full ones
-	overtook bool     // a light one did, and the next full one is due
+	express  *batch   // the light one being published: one at a time, beside the others
 	leaving  []*batch // being published
 	inFlight int      // workers at this topic
 }
@@ -50,12 +50,17 @@ func (t *topic) resumeLocked() (sent bool) {
 // then must come: the turn may have been taken for it.
 // While little has gathered there is none: with a single publish under way
 // batches are larger and syncs fewer. Much of it costs more to pack than to
-// sync, and packing can be done on several processors.
+// sync, and packing can be done on several processors. A light batch has a worker
+// beside all of those.
 func (t *topic) workLocked(busy int) bool {
+	most := t.p.cfg.PublishesPerTopic
+	if t.express != nil || t.light != nil {
+		most++
+	}
 	switch {
-	case busy >= t.p.cfg.PublishesPerTopic:
+	case busy >= most:
 		return false
-	case len(t.full) > 0 || t.light != nil:
+	case len(t.full) > 0 || t.light != nil && t.express == nil:
 		return true
 	case t.open == nil:
 		return false
@@ -67,12 +72,12 @@ func (t *topic) workLocked(busy int) bool {
 // under way.
 const muchBytes = 512 << 10
 
-// gatherLocked adds the records of r to the batch where they gather. While full
-// ones of a tool wait that holds much, what others send who hold little has a
-// batch of its own, so that it need not wait for all of that.
+// gatherLocked adds the records of r to the batch where they gather. While what a
+// tool has sent that holds much has to wait, what others send who hold little has
+// a batch of its own, so that it need not wait for all of that.
 func (t *topic) gatherLocked(r *Receipt) {
 	into := &t.open
-	if len(t.full) > 0 && r.room.light() && slices.ContainsFunc(t.full, func(b *batch) bool { return b.heavy }) {
+	if t.inFlight > 0 && r.room.light() && t.heavyLocked() {
 		into = &t.light
 	}
 	share := r.share[t.place]
@@ -101,6 +106,11 @@ func (t *topic) gatherLocked(r *Receipt) {
 		records++
 	}
 	t.joinLocked(*into, r, records)
+}
+
+// heavyLocked tells whether anything of a tool that holds much waits.
+func (t *topic) heavyLocked() bool {
+	return t.open != nil && t.open.heavy || slices.ContainsFunc(t.full, func(b *batch) bool { return b.heavy })
 }
 
 // roomIn reports whether a batch takes so much more. An empty one takes any
@@ -134,8 +144,8 @@ func (t *topic) sealLocked(b **batch, r *Receipt, records int) {
 	}
 }
 
-// next returns the batch to publish now: the light one and the oldest full one in
-// turn, else the open one. Where there is nothing to do it returns nil, and the
+// next returns the batch to publish now: the light one, else the oldest full one,
+// else the open one. Where there is nothing to do it returns nil, and the
 // calling worker is done with this topic.
 func (t *topic) next() *batch {
 	t.mu.Lock()
@@ -145,13 +155,12 @@ func (t *topic) next() *batch {
 		return nil
 	}
 	var b *batch
-	switch overtake := t.light != nil && !t.overtook; {
-	case overtake || t.light != nil && len(t.full) == 0:
+	switch {
+	case t.light != nil && t.express == nil:
 		b, t.light = t.light, nil
-		t.overtook = true
+		t.express = b
 	case len(t.full) > 0:
 		b, t.full = t.full[0], t.full[1:]
-		t.overtook = false
 	default:
 		b, t.open = t.open, nil
 	}
@@ -164,6 +173,9 @@ func (t *topic) left(b *batch, reuse bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.leaving = slices.DeleteFunc(t.leaving, func(other *batch) bool { return other == b })
+	if t.express == b {
+		t.express = nil
+	}
 	if reuse {
 		t.p.freeBatch(b)
 	}

@@ -1,0 +1,107 @@
+package e2e_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"caliperedge/internal/natstest"
+)
+
+// noise is text that hardly can be packed.
+func noise(bytes int) string {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+	b := make([]byte, bytes)
+	for i := range b {
+		b[i] = digits[rand.IntN(len(digits))]
+	}
+	return string(b)
+}
+
+// One tool sends ten times what the store takes, which a slow network makes
+// little, while another sends 10 requests a second. The flood is turned away by
+// bytes and not by memory, the quiet tool is not turned away at all, the endpoint
+// comes back by itself, and the ledger finds whatever was acknowledged.
+func TestFaultOverload(t *testing.T) {
+	if !allFaults {
+		t.Parallel() // the long form has the machine to itself: it looks at times
+	}
+	const budget, speed = 64 << 20, 6 << 20 // bytes, and bytes per second
+	flood := 8 * time.Second
+	if allFaults {
+		flood = time.Minute
+	}
+	n := natstest.Start(t, natsAuthorization())
+	between := newNetwork(t, n.Addr())
+	between.speed = speed
+	h := externalHome(t, between.url(), "CALIPER_BUDGET_BYTES=64MiB", "CALIPER_CONTENT_ENCODING=none", "CALIPER_STORE_BYTES=4GiB")
+	s := h.serve()
+	quiet := h.newToken("token", "add", "quiet")
+	eventually(t, "the other tool is known", func() bool { return s.metric("caliper_tokens") == 2 })
+	s.stored(eventID("overload", "before"))
+	before := s.peakBytes()
+
+	// 50 items of some 1.2 KB each, 800 times a second: 50 MB, and 70 as records.
+	load := h.sensors(s, "-connections", "1600", "-rate", "800", "-items", "50:1", "-faulty", "0", "-gzip", "0", "-zstd", "0", "-nats-url", withUser(n))
+	start := time.Now()
+	used := &peak{s: s, sample: "caliper_budget_used_bytes"}
+	var others sync.WaitGroup
+	took := make([]time.Duration, flood/(100*time.Millisecond))
+	for i := range took {
+		others.Go(func() {
+			time.Sleep(time.Until(start.Add(time.Duration(i) * 100 * time.Millisecond)))
+			a, err := s.tryPost(envelope("", eventID("quiet", i)), "Authorization", "Bearer "+quiet)
+			if err != nil || a.status != 200 {
+				t.Errorf("the quiet tool was answered %d %s after %v: %v", a.status, a.body, a.took, err)
+			}
+			took[i] = a.took
+		})
+	}
+	for time.Since(start) < flood {
+		used.look()
+		time.Sleep(5 * pollEvery)
+	}
+	others.Wait()
+	lasted := time.Since(start)
+	stored := s.metric(`caliper_events_stored_total{tool="demo"}`)
+	grown := s.peakBytes() - before
+	r := load.proved()
+	slices.Sort(took)
+	p99 := took[len(took)*99/100]
+	times := 800 * 50 * lasted.Seconds() / stored
+	t.Logf("in %v: offered %.1f times the %v events that were stored; %v bytes in flight at most, %d MiB more memory; %d answers of 503; quiet tool: median %v, p99 %v, most %v",
+		lasted.Round(time.Second), times, stored, used.most, grown>>20, r.Statuses["503"], took[len(took)/2], p99, took[len(took)-1])
+	if r.Statuses["503"] == 0 || allFaults && times < 10 || s.metric(`caliper_requests_busy_total{tool="demo"}`) == 0 {
+		t.Error("nothing was turned away: this was no overload")
+	}
+	if used.most > budget/2+(1<<20) {
+		t.Errorf("%v bytes were in flight, one tool may hold %d", used.most, budget/2)
+	}
+	// The collector lets the heap grow to twice of what is live: the budget and
+	// the window for duplicates.
+	if most := int64(2 * (budget + 88<<20)); grown > most {
+		t.Errorf("memory grew by %d MiB, want at most %d", grown>>20, most>>20)
+	}
+	if allFaults && p99 > time.Second {
+		t.Errorf("one in a hundred of the quiet tool waited %v", p99)
+	}
+	eventually(t, "nothing is in flight", func() bool { return s.metric("caliper_budget_used_bytes") == 0 })
+	s.ready(200)
+	s.stored(eventID("overload", "after"))
+	s.accounts(r, 2)
+	if err := s.numbers().CheckFound("quiet", len(took)); err != nil {
+		t.Error(err)
+	}
+	s.stop()
+}
+
+// peak is the most that a gauge has been seen at.
+type peak struct {
+	s      *server
+	sample string
+	most   float64
+}
+
+func (p *peak) look() { p.most = max(p.most, p.s.metric(p.sample)) }

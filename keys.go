@@ -26,9 +26,10 @@ type keys struct {
 	mover    *stream.Mover
 }
 
-// followKeys starts following the key map and moving out of quarantine, and
-// waits for the key map to be loaded. Where that takes longer than it may,
-// serving begins all the same: events that demand keys then go to quarantine.
+// followKeys starts following the key map and moving out of quarantine. Where a
+// rule demands keys it waits for the key map to be loaded; where that takes longer
+// than it may, or the server is away, serving begins all the same: events that
+// demand keys then go to quarantine.
 func (s *server) followKeys(ctx context.Context) error {
 	if !s.needsKeys(ctx) {
 		return nil
@@ -48,6 +49,9 @@ func (s *server) followKeys(ctx context.Context) error {
 		JetStream: s.publisher.JetStream, Layout: s.layout, VerifyOnly: s.cfg.Streams == streamsVerify,
 		Map: &k.table, Changed: k.mover.Changed, Logger: s.log})
 	k.mover.Start(k.follower.Loaded())
+	if !s.cfg.demandKeys() || s.spool != nil && s.spool.Level(topicQuarantine) == pipeline.LevelSpooled {
+		return nil // nobody asks, or nobody answers and the spool takes what comes
+	}
 	select {
 	case <-k.follower.Loaded():
 		s.log.Info("key map loaded", "rows", k.table.Rows(), "bytes", k.table.Bytes())

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -9,16 +8,6 @@ import (
 
 	"caliperedge/internal/natstest"
 )
-
-// noise is text that hardly can be packed.
-func noise(bytes int) string {
-	const digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
-	b := make([]byte, bytes)
-	for i := range b {
-		b[i] = digits[rand.IntN(len(digits))]
-	}
-	return string(b)
-}
 
 // One tool sends ten times what the store takes, which a slow network makes
 // little, while another sends 10 requests a second. The flood is turned away by

@@ -33,6 +33,7 @@ type Receipt struct {
 	deadline time.Time
 
 	claims                []uint64 // by item, of the window for duplicates; or none
+	imprints              []imprint
 	spare                 []TopicSet
 	scratch               []byte
 	duplicates, conflicts int
@@ -231,7 +232,7 @@ func (r *Receipt) Release() {
 	r.duplicates, r.conflicts = 0, 0
 	r.ruling.Clear()
 	if cap(r.routes) > maxPooledRoutes {
-		r.routes, r.spare, r.claims = nil, nil, nil
+		r.routes, r.spare, r.claims, r.imprints = nil, nil, nil, nil
 	}
 	if cap(r.scratch) > maxPooledText {
 		r.scratch = nil

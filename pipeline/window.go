@@ -45,8 +45,8 @@ type windowShard struct {
 	mu           sync.Mutex
 	ring         []seen
 	oldest, next uint64
-	index        []uint64 // the upper half is a seen's key2, the lower its place in ring and 1
-	forgotten    uint32   // when the last one was stored that had to leave before its time
+	index        []atomic.Uint64 // the upper half is a seen's key2, the lower its place in ring and 1
+	forgotten    uint32          // when the last one was stored that had to leave before its time
 	waits        []wait
 	_            [24]byte // the next shard is on another cache line
 }
@@ -121,7 +121,7 @@ func newWindow(ids int, age time.Duration, topics []string) *window {
 	for i := range w.shards {
 		s := &w.shards[i]
 		s.ring = make([]seen, each)
-		s.index = make([]uint64, each+each/2+1)
+		s.index = make([]atomic.Uint64, each+each/2+1)
 		s.oldest = uint64(each) * firstPosition
 		s.next = s.oldest
 	}
@@ -192,6 +192,7 @@ type look struct {
 	now    uint32
 	first  imprint // of the first item that conforms
 	joined bool    // everything that was claimed will be settled
+	read   uint64  // so that what prepare reads is not left out
 }
 
 // known tells whether all conformant items of the envelope are stored, and adds
@@ -228,30 +229,46 @@ func (l *look) claim() {
 	if l.w == nil {
 		return
 	}
-	r, items := l.r, l.r.env.Items()
+	w, r := l.w, l.r
 	r.claims = slices.Grow(r.claims[:0], len(r.routes))[:len(r.routes)]
 	clear(r.claims)
-	begun := false
+	l.prepare()
+	next := 0
 	for i, set := range r.routes {
 		if set == 0 {
 			continue
 		}
-		p := l.first
-		if begun {
-			p = l.w.imprintItem(r, l.tool, &items[i])
-		}
-		begun = true
-		f, claim, where := l.w.find(p, bits.OnesCount64(uint64(set)), r, l.now)
+		f, claim, where := w.find(r.imprints[next], bits.OnesCount64(uint64(set)), r, l.now)
+		next++
 		r.claims[i] = claim
 		switch f {
 		case foundConflict:
 			r.conflict(i)
 		case foundStored:
-			r.know(l.w.part(where))
+			r.know(w.part(where))
 			r.skip(i)
 		case foundInFlight:
 			r.skip(i)
 		}
+	}
+}
+
+// prepare makes the imprints of the conformant items, and reads where the search
+// for each begins. Those places are far apart in memory: read one after the
+// other, without a lock in between, they arrive together.
+func (l *look) prepare() {
+	w, r, items := l.w, l.r, l.r.env.Items()
+	r.imprints = append(r.imprints[:0], l.first)
+	begun := false
+	for i, set := range r.routes {
+		if set != 0 && begun {
+			r.imprints = append(r.imprints, w.imprintItem(r, l.tool, &items[i]))
+		}
+		begun = begun || set != 0
+	}
+	for _, p := range r.imprints {
+		s, _ := w.shard(p)
+		l.read += s.index[s.home(p.key2)].Load()
 	}
 }
 
@@ -272,7 +289,7 @@ func (w *window) stored(p imprint, now uint32) uint64 {
 	s, _ := w.shard(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := s.home(p.key2); s.index[i] != 0; i = s.after(i) {
+	for i := s.home(p.key2); s.index[i].Load() != 0; i = s.after(i) {
 		if e := s.at(i, p); e != nil && e.content == p.content && e.where&whereStored != 0 && !w.lived(e.at, now) {
 			return e.where
 		}
@@ -303,7 +320,7 @@ func (w *window) find(p imprint, topics int, r *Receipt, now uint32) (f found, c
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	versions, first := 0, (*seen)(nil) // the first of those that are stored
-	for i := s.home(p.key2); s.index[i] != 0; i = s.after(i) {
+	for i := s.home(p.key2); s.index[i].Load() != 0; i = s.after(i) {
 		e := s.at(i, p)
 		switch {
 		case e == nil || e.where&whereStored != 0 && w.lived(e.at, now):
@@ -318,7 +335,7 @@ func (w *window) find(p imprint, topics int, r *Receipt, now uint32) (f found, c
 			return foundStored, 0, e.where
 		default:
 			r.expect(1)
-			s.waits = append(s.waits, wait{s.position(s.index[i]), r, r.round.Load(), r.deadline})
+			s.waits = append(s.waits, wait{s.position(s.index[i].Load()), r, r.round.Load(), r.deadline})
 			w.waiting.Add(1)
 			return foundInFlight, 0, 0
 		}
@@ -421,7 +438,7 @@ func (w *window) remember(p imprint, place int, sequence uint64, ago time.Durati
 	if s.next-s.oldest == uint64(len(s.ring)) {
 		return false
 	}
-	for i := s.home(p.key2); s.index[i] != 0; i = s.after(i) {
+	for i := s.home(p.key2); s.index[i].Load() != 0; i = s.after(i) {
 		if e := s.at(i, p); e != nil && e.content == p.content {
 			return true // known, or in flight again
 		}
@@ -486,10 +503,11 @@ func (s *windowShard) after(i int) int {
 
 // at is the seen of slot i where it has the key of p, else nil.
 func (s *windowShard) at(i int, p imprint) *seen {
-	if uint32(s.index[i]>>32) != p.key2 {
+	slot := s.index[i].Load()
+	if uint32(slot>>32) != p.key2 {
 		return nil
 	}
-	if e := &s.ring[uint32(s.index[i])-1]; e.key == p.key {
+	if e := &s.ring[uint32(slot)-1]; e.key == p.key {
 		return e
 	}
 	return nil
@@ -517,27 +535,31 @@ func (s *windowShard) insert(position uint64, e seen) {
 	place := position % uint64(len(s.ring))
 	s.ring[place] = e
 	i := s.home(e.key2)
-	for s.index[i] != 0 {
+	for s.index[i].Load() != 0 {
 		i = s.after(i)
 	}
-	s.index[i] = uint64(e.key2)<<32 | (place + 1)
+	s.index[i].Store(uint64(e.key2)<<32 | (place + 1))
 }
 
 // remove makes e nobody's: it leaves the index at once and the ring in its turn.
 func (s *windowShard) remove(e *seen) {
 	i := s.home(e.key2)
-	for s.index[i] == 0 || &s.ring[uint32(s.index[i])-1] != e {
+	for slot := s.index[i].Load(); slot == 0 || &s.ring[uint32(slot)-1] != e; slot = s.index[i].Load() {
 		i = s.after(i)
 	}
 	e.where = 0
 	// Those behind it move up where the gap would end the search for them.
 	n := len(s.index)
-	for j := s.after(i); s.index[j] != 0; j = s.after(j) {
-		home := s.home(uint32(s.index[j] >> 32))
+	for j := s.after(i); ; j = s.after(j) {
+		slot := s.index[j].Load()
+		if slot == 0 {
+			break
+		}
+		home := s.home(uint32(slot >> 32))
 		if (j-home+n)%n >= (j-i+n)%n {
-			s.index[i] = s.index[j]
+			s.index[i].Store(slot)
 			i = j
 		}
 	}
-	s.index[i] = 0
+	s.index[i].Store(0)
 }

@@ -50,7 +50,7 @@ format: ## format the Go files
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	@for t in $(FUZZ); do \
-		$(GO) test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $(FUZZTIME) || exit 1; \
+		$(GO) test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1000x || exit 1; \
 	done
 
 audit: ## vulnerabilities (online, or VULNDB=FOLDER or .tar.gz), licences, module sums

@@ -192,7 +192,7 @@ func (e *Endpoint) handle(ctx *fasthttp.RequestCtx) {
 // panicked counts and reports a panic that was recovered from.
 func (e *Endpoint) panicked(cause any) {
 	e.metrics.panics.Inc()
-	e.log.Error("a handler panicked", "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	e.log.Error("a handler panicked", "panic", pipeline.PanicText(cause), "stack", string(debug.Stack()))
 }
 
 // turnAway answers a request that failed checks 1 to 3, or of which nobody

@@ -184,7 +184,7 @@ type panickyTokens struct{ knownTokens }
 func (p panickyTokens) Lookup(token []byte) (*tokenmap.Principal, bool) {
 	found, ok := p.knownTokens.Lookup(token)
 	if !ok {
-		panic("the token map is broken")
+		panic("the token map is broken at " + string(token))
 	}
 	return found, ok
 }

@@ -250,7 +250,7 @@ func TestDefects(t *testing.T) {
 	if n := s.metrics.GetOrCreateCounter("caliper_handler_panics_total").Get(); n == 0 {
 		t.Error("the panic was not counted")
 	}
-	if text := log.String(); !strings.Contains(text, "the token map is broken") || strings.Contains(text, unknownToken) {
+	if text := log.String(); !strings.Contains(text, "a handler panicked") || !strings.Contains(text, "panickyTokens") || strings.Contains(text, unknownToken) {
 		t.Errorf("the log should tell of the panic and not of the token: %s", text)
 	}
 	if a := dial(t, s).exchange(t, envelope(event(1))); a.StatusCode != 200 {

@@ -221,7 +221,7 @@ func (t *topic) publish(b *batch) (finished bool) {
 		}
 		// enc and b may be in any state: they are left to the garbage collector.
 		t.p.metrics.panics.Inc()
-		err := fmt.Errorf("%w: a worker panicked: %v", ErrUnacknowledged, cause)
+		err := fmt.Errorf("%w: a worker panicked: %s", ErrUnacknowledged, PanicText(cause))
 		t.failed(err)
 		for i := range todo {
 			t.settle(&todo[i], Part{place: t.place}, err)

@@ -143,9 +143,9 @@ type network struct {
 
 	mu    sync.Mutex
 	conns []net.Conn
-	cut   bool        // refuses connections
-	still atomic.Bool // takes in what is sent and passes nothing on
-	speed int64       // bytes per second of each direction, 0 for no bound; set before the first connection
+	cut   bool         // refuses connections
+	still atomic.Bool  // takes in what is sent and passes nothing on
+	speed atomic.Int64 // bytes per second of each direction, 0 for no bound
 }
 
 func newNetwork(t *testing.T, to string) *network {
@@ -208,8 +208,8 @@ func (n *network) pass(from, to net.Conn) {
 				return
 			}
 		}
-		if n.speed > 0 {
-			time.Sleep(time.Duration(int64(m)) * time.Second / time.Duration(n.speed))
+		if speed := n.speed.Load(); speed > 0 {
+			time.Sleep(time.Duration(int64(m) * int64(time.Second) / speed))
 		}
 		if err != nil {
 			return

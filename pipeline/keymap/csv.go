@@ -80,15 +80,19 @@ func (r Row) Check() error {
 		return fmt.Errorf("value has %d bytes, expected at most %d", len(r.Value), MaxValueBytes)
 	case !utf8.ValidString(r.Value):
 		return errors.New("value is not UTF-8")
+	case strings.ContainsFunc(r.Value, isControl): // a CR LF in quotes is read as LF: another value
+		return errors.New("value has a control character, such as a line break")
 	case len(r.Key) > MaxKeyBytes:
 		return fmt.Errorf("key has %d bytes, expected at most %d", len(r.Key), MaxKeyBytes)
 	case !utf8.ValidString(r.Key):
 		return errors.New("key is not UTF-8")
-	case strings.ContainsFunc(r.Key, func(c rune) bool { return c < ' ' || c == '"' || c == '\\' || c == 0x7f }):
+	case strings.ContainsFunc(r.Key, func(c rune) bool { return isControl(c) || c == '"' || c == '\\' }):
 		return errors.New(`key has a control character, " or \`)
 	}
 	return nil
 }
+
+func isControl(c rune) bool { return c < ' ' || c == 0x7f }
 
 // checkName reports whether name is 1 to 64 of A-Z a-z 0-9 _ -.
 func checkName(what, name string) error {

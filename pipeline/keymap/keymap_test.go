@@ -51,7 +51,7 @@ func TestLookup(t *testing.T) {
 		Row{"Engage", "course", "63", "C1"},
 		Row{"Engage", "person", "63", "P1"},
 		Row{"Canvas", "course", "63", "C2"},
-		Row{"Engage", "course", "é *.> \x00\n", "C3"},
+		Row{"Engage", "course", "é *.> \u00a0", "C3"},
 		Row{"Engage", "course", long, "C4"},
 	)
 	if c.Added != 5 || m.Rows() != 5 {
@@ -60,7 +60,7 @@ func TestLookup(t *testing.T) {
 	f("Engage", "course", "63", "C1")
 	f("Engage", "person", "63", "P1")
 	f("Canvas", "course", "63", "C2")
-	f("Engage", "course", "é *.> \x00\n", "C3")
+	f("Engage", "course", "é *.> \u00a0", "C3")
 	f("Engage", "course", long, "C4")
 	f("Engage", "course", long+"v", "")
 	f("Engage", "course", long[1:], "")

@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"caliperedge/validate"
 )
@@ -28,7 +30,8 @@ const (
 	// so that refused bodies leave the room to accepted ones.
 	rejectedShare = 8
 	// maxLiftedBytes is the size up to which a member of envelope or item is
-	// lifted into the record of what was refused.
+	// lifted into the record of what was refused. A longer sensor is cut: no other
+	// member of an envelope can be as long and conform.
 	maxLiftedBytes = 8 << 10
 )
 
@@ -138,7 +141,7 @@ func (r *Rejection) appendRecord(env *validate.Envelope, it *validate.Item, even
 	r.word("topic", TopicRejected)
 	r.word("received", string(r.head.received[:]))
 	if env != nil {
-		r.member("sensor", env.Sensor())
+		r.sensor(env.Sensor())
 		r.member("sendTime", env.SendTime())
 		r.member("dataVersion", env.DataVersion())
 	}
@@ -186,6 +189,40 @@ func (r *Rejection) member(name string, value []byte) {
 		r.name(name)
 		r.buf = append(r.buf, value...)
 	}
+}
+
+// sensor appends the sensor, or what there is room for of it, and then says so:
+// without any the item could never be replayed.
+func (r *Rejection) sensor(literal []byte) {
+	if len(literal) <= maxLiftedBytes {
+		r.member("sensor", literal)
+		return
+	}
+	r.name("sensor")
+	r.buf = append(r.buf, beginning(literal, maxLiftedBytes-1)...)
+	r.buf = append(r.buf, `","cut":["sensor"]`...)
+}
+
+// beginning is what fits into n bytes of a JSON string literal, without a quote
+// at its end and with whole characters only.
+func beginning(literal []byte, n int) []byte {
+	end := 1
+	for next := 1; next <= n && next < len(literal); {
+		end = next
+		switch {
+		case literal[next] != '\\':
+			_, size := utf8.DecodeRune(literal[next:])
+			next += size
+		case literal[next+1] != 'u':
+			next += len(`\n`)
+		case (literal[next+2]|0x20) == 'd' && strings.IndexByte("89abAB", literal[next+3]) >= 0 &&
+			bytes.HasPrefix(literal[next+len(`\ud83d`):], []byte(`\u`)): // these two may be one character
+			next += len(`\ud83d\ude00`)
+		default:
+			next += len(`\u00e9`)
+		}
+	}
+	return literal[:end]
 }
 
 // word appends a member with a value that needs no escapes.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -79,7 +80,7 @@ func TestRejectedRecordIsBounded(t *testing.T) {
 	p := newPipeline(t, Config{Topics: withRejected}, newScript())
 	defer drain(t, p)
 	wide := strings.Repeat("s", maxLiftedBytes)
-	for _, n := range []int{1000, MaxRecordBytes / 2, MaxRecordBytes - 900, MaxRecordBytes, 3 * MaxRecordBytes} {
+	for _, n := range []int{1000, MaxRecordBytes / 2, MaxRecordBytes - maxLiftedBytes - 900, MaxRecordBytes, 3 * MaxRecordBytes} {
 		item := badOf("urn:1", fmt.Sprintf(`,"extensions":%q`, strings.Repeat("x", n)))
 		for _, asJSON := range []bool{true, false} {
 			env := parse(t, bytes.Replace(envelopeOf(item), []byte("https://example.edu/s"), []byte(wide), 1))
@@ -92,15 +93,16 @@ func TestRejectedRecordIsBounded(t *testing.T) {
 			var got struct {
 				Event     json.RawMessage
 				Raw       []byte
-				Sensor    *string
+				Sensor    string
+				Cut       []string
 				Truncated bool
 				Size      int
 			}
 			if err := json.Unmarshal(r.buf, &got); err != nil || len(r.buf) > MaxRecordBytes+1 {
 				t.Fatalf("%d bytes: record of %d bytes: %v", n, len(r.buf), err)
 			}
-			if got.Sensor != nil {
-				t.Error("a sensor of 8 KiB was lifted")
+			if asJSON && (len(got.Sensor) < maxLiftedBytes-16 || !strings.HasPrefix(wide, got.Sensor) || fmt.Sprint(got.Cut) != "[sensor]") {
+				t.Errorf("of a sensor of 8 KiB %d bytes are kept, cut is %q", len(got.Sensor), got.Cut)
 			}
 			switch {
 			case got.Truncated && (got.Size != len(item) || len(got.Raw) < 700_000 || !strings.HasPrefix(item, string(got.Raw))):
@@ -113,6 +115,25 @@ func TestRejectedRecordIsBounded(t *testing.T) {
 			r.Release()
 			env.Release()
 		}
+	}
+}
+
+// What is kept of a long string is its beginning, in whole characters.
+func TestBeginning(t *testing.T) {
+	const literal = `"aé\n\u00e9\ud83d\ude00\ud83dx😀\\\"z"`
+	var whole string
+	if err := json.Unmarshal([]byte(literal), &whole); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= len(literal)-1; n++ {
+		part := beginning([]byte(literal), n)
+		var got string
+		if err := json.Unmarshal(append(slices.Clone(part), '"'), &got); err != nil || !strings.HasPrefix(whole, got) || len(part) > n || n-len(part) > 11 {
+			t.Errorf("%d bytes: %s, %v", n, part, err)
+		}
+	}
+	if got := beginning([]byte(literal), len(literal)-1); string(got)+`"` != literal {
+		t.Errorf("all but the quote is %s", got)
 	}
 }
 

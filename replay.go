@@ -26,7 +26,7 @@ func replay(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	r := &replayer{inv: inv, source: inv.args[0], known: make(map[eventKey]*known), tallies: make(map[outcome]*tally)}
+	r := newReplayer(inv, inv.args[0])
 	if r.choice, err = readChoice(inv.flags, time.Now()); err != nil {
 		return err
 	}
@@ -124,26 +124,24 @@ func (p *progress) tell() { fmt.Fprintf(p.w, "%s: %d records\n", p.what, p.n) }
 
 var errTooManyEvents = errors.New("more than 4,000,000 events to be written; take fewer at a time with --since, --until and --tool")
 
-// maxKnown bounds the memory of a replay, to about 400 MB.
-const maxKnown = 4_000_000
+// maxEvents bounds the memory of a replay: so many take 485 MB, 121 bytes each
+// (TestReplayMemory).
+const maxEvents = 4_000_000
 
 // readTargets looks which of the events that are to be written their topics
-// have already.
+// have already, and which have others of the same id.
 func (r *replayer) readTargets() error {
 	targets := make(map[string]bool)
-	for _, k := range r.known {
-		targets[k.to] = true
+	for o, t := range r.tallies {
+		if t.write > 0 {
+			targets[o.to] = true
+		}
 	}
 	for _, topic := range slices.Sorted(maps.Keys(targets)) {
 		p := r.inv.progress("looking for the same events in " + topic)
 		err := stream.Tail(r.inv.ctx, r.js, r.layout, topic, stream.TailOptions{}, func(record []byte, _ stream.Address) error {
 			p.step()
-			tool, id := identityOf(record)
-			if k := r.known[keyOf(topic, tool, id)]; k != nil && !k.there {
-				k.there = true
-				k.tally.write--
-				k.tally.there++
-			}
+			r.find(topic, record)
 			return nil
 		})
 		if err != nil {

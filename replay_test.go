@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +101,7 @@ func TestReplayOfBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"T     standard  4        2              ", // a b c d, b and d twice
+		"T     standard  5        1              ", // a b c d, b twice, d with other bytes
 		"T     -         2        0              id @context actor type/action eventTime",
 		"T     -         1        0              truncated",
 		"T     -         1        0              sendTime dataVersion",
@@ -111,7 +113,7 @@ func TestReplayOfBodies(t *testing.T) {
 	if records := read("standard"); len(records) != 0 {
 		t.Fatalf("a dry run stored %v", records)
 	}
-	for _, want := range []string{"4 records written", "nothing to write"} {
+	for _, want := range []string{"5 records written", "nothing to write"} {
 		if out, _, err := runCommand(t, append([]string{"replay", "rejected", "--yes"}, choice...)...); err != nil || !strings.Contains(out, want) {
 			t.Errorf("%s, %v, want %s", out, err, want)
 		}
@@ -121,7 +123,7 @@ func TestReplayOfBodies(t *testing.T) {
 		got = append(got, fmt.Sprint(r["id"], " ", r["origin"], " ", r["received"], " ", r["tool"], " ", r["repaired"]))
 	}
 	rest := " " + noon + " T <nil>"
-	want := []string{"a caliper-rejected:1:1" + rest, "b caliper-rejected:1:1" + rest, "c caliper-rejected:2:1" + rest, "d caliper-rejected:4:1" + rest}
+	want := []string{"a caliper-rejected:1:1" + rest, "b caliper-rejected:1:1" + rest, "c caliper-rejected:2:1" + rest, "d caliper-rejected:4:1" + rest, "d caliper-rejected:5:1 " + noon + " T true"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("records are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -208,5 +210,70 @@ func TestReplayAfterAChange(t *testing.T) {
 	}
 	if got := read("standard"); len(got) != 1 || got[0]["action"] != "Teleported" || got[0]["extra"] == nil || got[0]["origin"] != "caliper-rejected:1:1" {
 		t.Errorf("standard has %v", got)
+	}
+}
+
+// What a replay keeps of an event is bounded, whatever the event.
+func TestReplayMemory(t *testing.T) {
+	const events = 500_000
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	r := newReplayer(nil, "rejected")
+	for i := range events {
+		var c candidate
+		binary.LittleEndian.PutUint64(c.event[:], uint64(i))
+		c.id = idKey(c.event)
+		if err := r.note(outcome{tool: "T", to: "standard"}, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	each := (heap() - before) / events
+	t.Logf("%d bytes an event", each)
+	if each > 150 {
+		t.Errorf("%d bytes an event, they are said to be 121", each)
+	}
+	runtime.KeepAlive(r)
+}
+
+// An event with the id of another and other content is written, and marked; of
+// an entity describe every version is, and none is marked.
+func TestReplayOfOtherContent(t *testing.T) {
+	const noon = "2026-11-22T12:00:00.000Z"
+	line := func(item string) string {
+		return rejectedLine("T", noon, testEnvelopeHead+`,"reasons":[],"event":`+item)
+	}
+	named := func(name, item string) string {
+		return strings.Replace(item, `"id"`, fmt.Sprintf(`"name":%q,"id"`, name), 1)
+	}
+	const person = `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:p","type":"Person"}`
+	old := []string{named("1", testEvent("a")), named("1", person)}
+	dir, read := storeOf(t, "", "rejected",
+		strings.ReplaceAll(line(old[0]), noon, "2026-11-21T12:00:00.000Z"), strings.ReplaceAll(line(old[1]), noon, "2026-11-21T12:00:00.000Z"),
+		line(old[0]), line(named("2", testEvent("a"))), line(named("3", testEvent("b"))), line(named("4", testEvent("b"))), line(testEvent("c")),
+		rejectedLine("T", noon, testEnvelopeHead+`,"conflict":true,"event":`+testEvent("d")),
+		line(old[1]), line(named("2", person)), line(named("3", person)))
+	if out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir, "--until", "2026-11-22"); err != nil || !strings.Contains(out, "2 records written") {
+		t.Fatal(out, err)
+	}
+	out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir)
+	if err != nil || !strings.Contains(out, "T     standard  5        2  ") || !strings.Contains(out, "T     entities  2        2  ") || !strings.Contains(out, "7 records written") {
+		t.Errorf("%s, %v", out, err)
+	}
+	for topic, want := range map[string]string{
+		"standard": "a 1 <nil>, a 2 true, b 3 <nil>, b 4 true, c <nil> <nil>, d <nil> true",
+		"entities": "urn:p 1 <nil>, urn:p 2 <nil>, urn:p 3 <nil>",
+	} {
+		var got []string
+		for _, r := range read(topic) {
+			got = append(got, fmt.Sprint(r["id"], " ", r["event"].(map[string]any)["name"], " ", r["conflict"]))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("%s has %q, want %q", topic, got, want)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -28,12 +27,17 @@ type replayer struct {
 	source   string             // the topic
 	choice   choice
 
-	read    int    // records
-	last    uint64 // sequence of the last message that was planned with
-	known   map[eventKey]*known
+	read    int                  // records
+	last    uint64               // sequence of the last message that was planned with
+	events  map[eventKey]planned // to be written
+	taken   map[idKey]bool       // their ids, and whether the topic holds one of them
 	tallies map[outcome]*tally
 	batches map[string]*replayBatch
 	written int
+}
+
+func newReplayer(inv *invocation, source string) *replayer {
+	return &replayer{inv: inv, source: source, events: make(map[eventKey]planned), taken: make(map[idKey]bool), tallies: make(map[outcome]*tally)}
 }
 
 // choice says which records are wanted.
@@ -82,6 +86,8 @@ type storedRecord struct {
 	Whole       bool            `json:"whole"`
 	Truncated   bool            `json:"truncated"`
 	Repaired    bool            `json:"repaired"`
+	Conflict    bool            `json:"conflict"`
+	Cut         []string        `json:"cut"`
 }
 
 // body is what the sensor would have sent of the record alone; why says why
@@ -107,42 +113,49 @@ func (r *storedRecord) body() (body []byte, why string) {
 	return fmt.Appendf(body, `"data":[%s]}`, r.Event), ""
 }
 
-// eventKey stands for an event of a tool in a topic.
-type eventKey [16]byte
-
-func keyOf(topic, tool string, id []byte) eventKey {
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%s\x00", topic, tool)
-	h.Write(id)
-	return eventKey(h.Sum(nil)[:16])
+// marks are the members that go with the record into another topic, each with a
+// comma before it.
+func (r *storedRecord) marks(origin stream.Address) []byte {
+	more := fmt.Appendf(nil, `,"origin":%q`, origin)
+	if r.Repaired {
+		more = append(more, `,"repaired":true`...)
+	}
+	if len(r.Cut) > 0 && !r.Whole {
+		more = append(more, `,"cut":["sensor"]`...)
+	}
+	return more
 }
 
-// known is an event that is to be written into a topic, or is there already.
-type known struct {
-	to    string
+// eventKey stands for an event of a tool in a topic: for its id and its bytes. idKey
+// stands for its id alone, which other events of that topic may have.
+type (
+	eventKey [16]byte
+	idKey    [16]byte
+)
+
+// candidate is an event for a topic.
+type candidate struct {
+	event  eventKey
+	id     idKey
+	entity bool // has no id for itself: never in conflict
+}
+
+// identify returns what a record, without its line break, is known by in a
+// topic; false for one that is none of an accepted event.
+func identify(topic string, record []byte) (candidate, bool) {
+	who, ok := pipeline.IdentityOf(record)
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s %s", topic, who.Tool, who.ID) // no topic and no tool has a blank
+	c := candidate{entity: who.Entity, id: idKey(h.Sum(nil)[:16])}
+	h.Write(who.Event)
+	c.event = eventKey(h.Sum(nil)[:16])
+	return c, ok
+}
+
+// planned is an event that is to be written, or is there already.
+type planned struct {
 	tally *tally
 	there bool
-}
-
-// identityOf returns the tool and the id, unquoted, of a record of ours. What
-// stands before the tool are strings, in which no quote follows a comma.
-func identityOf(record []byte) (tool string, id []byte) {
-	head, rest, _ := bytes.Cut(record, []byte(`,"tool":"`))
-	name, _, _ := bytes.Cut(rest, []byte{'"'})
-	literal, _ := bytes.CutPrefix(head, []byte(`{"id":`))
-	literal, _, _ = bytes.Cut(literal, []byte(`,"type":`))
-	return string(name), unquoted(literal)
-}
-
-func unquoted(literal []byte) []byte {
-	if bytes.IndexByte(literal, '\\') < 0 {
-		return bytes.Trim(literal, `"`)
-	}
-	var s string
-	if json.Unmarshal(literal, &s) != nil {
-		return literal
-	}
-	return []byte(s)
 }
 
 // plan reads the source and finds out what is to become of each record.
@@ -151,31 +164,56 @@ func (r *replayer) plan() error {
 	err := r.tail(func(rec *storedRecord, at stream.Address) error {
 		r.read++
 		p.step()
-		return r.judge(rec, at, func(o outcome, key eventKey, _ []byte) error {
-			t := r.tallies[o]
-			if t == nil {
-				t = new(tally)
-				r.tallies[o] = t
-			}
-			switch {
-			case o.to == "":
-				t.stay++
-			case r.known[key] != nil:
-				t.there++
-			case len(r.known) == maxKnown:
-				return errTooManyEvents
-			default:
-				t.write++
-				r.known[key] = &known{to: o.to, tally: t}
-			}
-			return nil
-		})
+		return r.judge(rec, at, func(o outcome, c candidate, _ []byte) error { return r.note(o, c) })
 	})
 	if err != nil {
 		return err
 	}
 	p.tell()
 	return r.readTargets()
+}
+
+// note notes what is to become of an event.
+func (r *replayer) note(o outcome, c candidate) error {
+	t := r.tallies[o]
+	if t == nil {
+		t = new(tally)
+		r.tallies[o] = t
+	}
+	if o.to == "" {
+		t.stay++
+		return nil
+	}
+	if _, again := r.events[c.event]; again {
+		t.there++
+		return nil
+	}
+	if len(r.events) == maxEvents {
+		return errTooManyEvents
+	}
+	t.write++
+	r.events[c.event] = planned{tally: t}
+	if !c.entity {
+		r.taken[c.id] = false
+	}
+	return nil
+}
+
+// find notes that a topic holds a record.
+func (r *replayer) find(topic string, record []byte) {
+	c, ok := identify(topic, record)
+	if !ok {
+		return
+	}
+	if _, planned := r.taken[c.id]; planned && !c.entity {
+		r.taken[c.id] = true
+	}
+	if e, planned := r.events[c.event]; planned && !e.there {
+		e.there = true
+		e.tally.write--
+		e.tally.there++
+		r.events[c.event] = e
+	}
 }
 
 // tail calls each for the records of the source that are wanted.
@@ -200,8 +238,8 @@ func (r *replayer) tail(each func(*storedRecord, stream.Address) error) error {
 // judge runs a record through validation and routing again, and calls each for
 // every topic that takes an item of it, with the item's record there, or once
 // with an outcome without a topic where it stays.
-func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome, eventKey, []byte) error) error {
-	stay := func(why string) error { return each(outcome{tool: rec.Tool, why: why}, eventKey{}, nil) }
+func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome, candidate, []byte) error) error {
+	stay := func(why string) error { return each(outcome{tool: rec.Tool, why: why}, candidate{}, nil) }
 	body, why := rec.body()
 	if why != "" {
 		return stay(why)
@@ -219,10 +257,7 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 		return stay("record-size")
 	}
 	defer receipt.Release()
-	more := fmt.Appendf(nil, `,"origin":%q`, at)
-	if rec.Repaired {
-		more = append(more, `,"repaired":true`...)
-	}
+	more := rec.marks(at)
 	for i, set := range receipt.Routes() {
 		if set == 0 {
 			if err := stay(codes(env.ItemViolations(i), "")); err != nil {
@@ -238,14 +273,20 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 				continue
 			}
 			line := receipt.AppendRecord(nil, i, place, more)
-			key := keyOf(to, rec.Tool, unquoted(env.Items()[i].ID))
-			if err := each(outcome{tool: rec.Tool, to: to}, key, line); err != nil {
+			c, _ := identify(to, line[:len(line)-1])
+			if !c.entity && (rec.Conflict || r.taken[c.id]) && len(line)-1+len(textConflict) <= pipeline.MaxRecordBytes {
+				line = receipt.AppendRecord(line[:0], i, place, append(more[:len(more):len(more)], textConflict...))
+			}
+			if err := each(outcome{tool: rec.Tool, to: to}, c, line); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+// textConflict marks an event whose id stands for another one as well.
+const textConflict = `,"conflict":true`
 
 // codes names what is wrong.
 func codes(violations []validate.Violation, otherwise string) string {
@@ -272,12 +313,16 @@ func (r *replayer) write() (int, error) {
 	p := r.inv.progress("writing")
 	err := r.tail(func(rec *storedRecord, at stream.Address) error {
 		p.step()
-		return r.judge(rec, at, func(o outcome, key eventKey, line []byte) error {
-			k := r.known[key]
-			if o.to == "" || k == nil || k.there {
-				return nil // k is nil where a setting of the store's has changed since
+		return r.judge(rec, at, func(o outcome, c candidate, line []byte) error {
+			e, ok := r.events[c.event]
+			if o.to == "" || !ok || e.there {
+				return nil // it is not ok where a setting of the store's has changed since
 			}
-			k.there = true
+			e.there = true
+			r.events[c.event] = e
+			if !c.entity {
+				r.taken[c.id] = true
+			}
 			return r.add(o.to, line)
 		})
 	})

@@ -88,6 +88,8 @@ type Item struct {
 	// ID, Actor and EdApp are JSON string literals as sent, quotes included; Actor and EdApp are the member itself
 	// or, where it is an object, its `id`. Nil where that is no string or an empty one.
 	ID, Actor, EdApp []byte
+	// OddEdApp tells that there is an `edApp` other than null, and EdApp is nil all the same.
+	OddEdApp bool
 	// Raw is the item, byte for byte.
 	Raw []byte
 

@@ -50,6 +50,7 @@ type refItem struct {
 	entity                bool
 	kind, action, when    string
 	id, actor, edApp, raw string
+	oddEdApp              bool
 }
 
 type refVerdict struct {
@@ -118,6 +119,7 @@ func refJudge(raw json.RawMessage, opt Options, context *json.RawMessage) (it re
 		return it
 	}
 	it.id, it.actor, it.edApp = refName(m["id"]), refAgent(m["actor"]), refAgent(m["edApp"])
+	it.oddEdApp = it.edApp == "" && m["edApp"] != nil
 	if it.id == "" {
 		it.faults |= FaultID
 	}
@@ -263,7 +265,7 @@ func difference(e *Envelope, want refVerdict) string {
 	conformant := 0
 	for i, it := range e.Items() {
 		got := refItem{it.Faults, it.Entity, it.Type, it.Action, strings.Trim(string(it.Time[:]), "\x00"),
-			string(it.ID), string(it.Actor), string(it.EdApp), string(it.Raw)}
+			string(it.ID), string(it.Actor), string(it.EdApp), string(it.Raw), it.OddEdApp}
 		if got != want.items[i] {
 			return fmt.Sprintf("item %d:\n got %+v\nwant %+v", i, got, want.items[i])
 		}

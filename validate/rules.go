@@ -78,6 +78,7 @@ func (e *Envelope) checkItem(it *Item, value []byte, m *itemMembers) {
 
 func (e *Envelope) checkMembers(it *Item, m *itemMembers) {
 	it.ID, it.Actor, it.EdApp = identifier(m.ID), agent(m.Actor), agent(m.EdApp)
+	it.OddEdApp = it.EdApp == nil && isPresent(m.EdApp)
 	if it.ID == nil {
 		it.Faults |= FaultID
 	}

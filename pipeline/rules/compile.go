@@ -114,7 +114,7 @@ func (cfg *Config) view(tool string, other bool) *view {
 			c.also |= cfg.bit(topic)
 		}
 		if set := cfg.setOf(rule); set != nil {
-			c.set = set.compile(slot)
+			c.set = set.compile(slot, rule.Keys)
 		}
 		v.rules = append(v.rules, c)
 	}

@@ -45,8 +45,13 @@ func (v View) Explain(it *validate.Item) Explanation {
 
 func (v View) explainMismatch(it *validate.Item) string {
 	var all []string
-	if text, ok := validate.AppendText(nil, it.EdApp); ok && len(v.view.edApps) > 0 && !hasPrefix(text, v.view.edApps) {
-		all = append(all, fmt.Sprintf("edApp begins with %s, as tool %s must", strings.Join(v.view.edApps, " or "), v.tool)+foundIn(it.EdApp))
+	s := Scratch{item: it}
+	if v.wrongApp(it, &s) {
+		found := ": it names no application"
+		if it.EdApp != nil {
+			found = foundIn(it.EdApp)
+		}
+		all = append(all, fmt.Sprintf("edApp begins with %s, as tool %s must", strings.Join(v.view.edApps, " or "), v.tool)+found)
 	}
 	if v.wrongSensor {
 		all = append(all, fmt.Sprintf("sensor begins with %s, as tool %s must", strings.Join(v.view.sensor, " or "), v.tool))
@@ -87,7 +92,11 @@ func (v View) missingKinds(r *Rule, it *validate.Item) (all []string) {
 	s.extract(c.set)
 	for _, kind := range r.Keys {
 		if _, state := v.key(c, kind, &s); state == keyImpossible {
-			all = append(all, "has an identifier of the kind "+kind)
+			missing := "has an identifier of the kind " + kind
+			if s.tooLong>>c.set.kindAt(kind)&1 != 0 {
+				missing += fmt.Sprintf(": it has one of more than %d bytes", maxValueBytes)
+			}
+			all = append(all, missing)
 		}
 	}
 	return all

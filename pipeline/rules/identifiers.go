@@ -27,7 +27,7 @@ type extraction struct {
 // Bounds of identifiers.
 const (
 	maxKinds      = 32  // of a set
-	maxFound      = 64  // in an event; further ones are left out
+	maxFound      = 64  // in an event; further ones are left out, see allotment
 	maxValueBytes = 512 // of one; longer ones are left out
 )
 
@@ -35,6 +35,15 @@ const (
 type extractor struct {
 	kinds []string // in the order in which the set names them
 	steps []step
+	room  allotment // of an event
+}
+
+// allotment is room for further identifiers of an event. Half of it is kept for
+// the kinds that keys are demanded for, in equal parts, so that others cannot
+// take it from them.
+type allotment struct {
+	free int
+	kept [maxKinds]uint8
 }
 
 type step struct {
@@ -50,7 +59,8 @@ type identifier struct {
 	value []byte
 }
 
-func (set *Set) compile(slot func(validate.Path) int) *extractor {
+// compile makes an extractor. demanded are the kinds that keys are demanded for.
+func (set *Set) compile(slot func(validate.Path) int, demanded []string) *extractor {
 	x := new(extractor)
 	for i := range set.extractions {
 		e := &set.extractions[i]
@@ -62,6 +72,12 @@ func (set *Set) compile(slot func(validate.Path) int) *extractor {
 			s.patterns[j] = p.compile(x)
 		}
 		x.steps = append(x.steps, s)
+	}
+	x.room.free = maxFound
+	for _, kind := range demanded {
+		part := maxFound / 2 / len(demanded)
+		x.room.kept[x.kindAt(kind)] = uint8(part)
+		x.room.free -= part
 	}
 	return x
 }
@@ -80,7 +96,7 @@ func (x *extractor) kindAt(kind string) int { return slices.Index(x.kinds, kind)
 
 // extract finds the identifiers of the item of s.
 func (s *Scratch) extract(x *extractor) {
-	s.found = s.found[:0]
+	s.found, s.left, s.tooLong = s.found[:0], x.room, 0
 	for i := range x.steps {
 		step := &x.steps[i]
 		text := s.text(s.value(step.slot))
@@ -100,13 +116,25 @@ func (s *Scratch) extract(x *extractor) {
 
 // add notes an identifier that is new and within bounds.
 func (s *Scratch) add(kind uint8, value []byte) {
-	if len(value) == 0 || len(value) > maxValueBytes || len(s.found) == maxFound {
+	switch {
+	case len(value) == 0:
+		return
+	case len(value) > maxValueBytes:
+		s.tooLong |= 1 << kind
 		return
 	}
 	for _, id := range s.found {
 		if id.kind == kind && bytes.Equal(id.value, value) {
 			return
 		}
+	}
+	switch {
+	case s.left.kept[kind] > 0:
+		s.left.kept[kind]--
+	case s.left.free > 0:
+		s.left.free--
+	default:
+		return
 	}
 	s.found = append(s.found, identifier{kind, value})
 }
@@ -146,7 +174,7 @@ func (x *extractor) appendMember(dst []byte, found []identifier) []byte {
 
 // kinds are all kinds that the set can find, in its order.
 func (set *Set) kinds() []string {
-	return set.compile(func(validate.Path) int { return 0 }).kinds
+	return set.compile(func(validate.Path) int { return 0 }, nil).kinds
 }
 
 // pattern takes a text apart: literals and holes in turn. After them the text
@@ -254,12 +282,21 @@ func (p pattern) compile(x *extractor) pattern {
 // match takes text apart, and notes in s what it finds. Where the pattern does
 // not fit it notes nothing.
 func (p *pattern) match(text []byte, s *Scratch) bool {
-	before := len(s.found)
+	found, left, tooLong := len(s.found), s.left, s.tooLong
+	if !p.take(text, s) {
+		s.found, s.left, s.tooLong = s.found[:found], left, tooLong
+		return false
+	}
+	return true
+}
+
+// take is match where what is found before the pattern fails need not be
+// forgotten.
+func (p *pattern) take(text []byte, s *Scratch) bool {
 	for i := range p.parts {
 		q := &p.parts[i]
 		if q.literal != "" {
 			if len(text) < len(q.literal) || string(text[:len(q.literal)]) != q.literal {
-				s.found = s.found[:before]
 				return false
 			}
 			text = text[len(q.literal):]
@@ -271,7 +308,6 @@ func (p *pattern) match(text []byte, s *Scratch) bool {
 		}
 		n := holeBytes(text, stop)
 		if n == 0 {
-			s.found = s.found[:before]
 			return false
 		}
 		if q.name != "" {
@@ -279,11 +315,13 @@ func (p *pattern) match(text []byte, s *Scratch) bool {
 		}
 		text = text[n:]
 	}
+	if len(p.levels) > 0 {
+		text = withoutComponents(text)
+	}
 	switch {
 	case len(text) == 0 || p.rest:
 		return true
 	case len(p.levels) == 0 || text[0] != ':':
-		s.found = s.found[:before]
 		return false
 	}
 	p.descend(text[1:], s)
@@ -298,6 +336,15 @@ func holeBytes(text []byte, stop byte) int {
 		}
 	}
 	return len(text)
+}
+
+// withoutComponents cuts off what is no part of a URN's name: the components of
+// RFC 8141, which begin with ? or #. A / or & is part of the name.
+func withoutComponents(urn []byte) []byte {
+	if i := bytes.IndexAny(urn, "?#"); i >= 0 {
+		return urn[:i]
+	}
+	return urn
 }
 
 // descend takes pairs of name and value apart. Levels that are not asked for are

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -86,6 +88,11 @@ func TestPatterns(t *testing.T) {
 	const levels = `pattern: "urn:t:{}", levels: {course: course, section: part}`
 	f(levels, `"urn:t:x:term:1:course:63:section:79"`, `{"course":["63"],"part":["79"]}`)
 	f(levels, `"urn:t:x:course:63:course:64:course:63"`, `{"course":["63","64"]}`)
+	f(levels, `"urn:t:x:course:63?x=1"`, `{"course":["63"]}`)
+	f(levels, `"urn:t:x:course:63?+r?=q:section:9"`, `{"course":["63"]}`)
+	f(levels, `"urn:t:x:course:63#part:section:9"`, `{"course":["63"]}`)
+	f(levels, `"urn:t:x:course:a/b&c:section:9"`, `{"course":["a/b&c"],"part":["9"]}`)
+	f(levels, `"urn:t:x:course:?x"`, "")
 	f(levels, `"urn:t:x:course"`, "")
 	f(levels, `"urn:t:x:course:"`, "")
 	f(levels, `"urn:t:x/course:1"`, "")
@@ -103,6 +110,62 @@ func TestIdentifiersAreBounded(t *testing.T) {
 	if n := strings.Count(got, `","`); n != maxFound-1 {
 		t.Errorf("%d identifiers, want %d", n+1, maxFound)
 	}
+}
+
+// However many identifiers of one kind an event has, there is room for those of
+// the kinds whose keys are demanded; and what was found by a pattern that does
+// not fit takes no room.
+func TestDemandedKindsHaveRoom(t *testing.T) {
+	r := mustCompile(t, Config{}, `
+identifiers:
+  mine:
+    - {path: x, pattern: ['u:{note}:v:{course}:x', 'u:{}:v:{}:w'], levels: {p: person, n: note}}
+    - {path: [y, z], kind: course}
+    - {path: z, kind: term}
+rules:
+  - {name: both, when: {present: b}, topic: enriched, identifiers: mine, keys: [course, person]}
+  - {name: one, when: {present: o}, topic: enriched, identifiers: mine, keys: course}
+`).WithKeys(table{"t/course/c": "C", "t/person/0": "P"})
+	levels := func(name string, n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, ":%s:%d", name, i)
+		}
+		return b.String()
+	}
+	f := func(rule, more, levels string, counts map[string]int) {
+		t.Helper()
+		_, by, got := decide(t, r, "t", event(`,"`+rule[:1]+`":1,"x":"u:a:v:b:w`+levels+`"`+more))
+		var gains struct {
+			Identifiers map[string][]string
+			Keys        map[string]string
+		}
+		if err := json.Unmarshal([]byte("{"+strings.TrimPrefix(got, ",")+"}"), &gains); err != nil || by != rule {
+			t.Fatalf("by %q, %v: %s", by, err, got)
+		}
+		found := map[string]int{}
+		for kind, values := range gains.Identifiers {
+			found[kind] = len(values)
+		}
+		if !maps.Equal(found, counts) || gains.Keys["course"] != "C" {
+			t.Errorf("%s with %.20s: %v, keys %v, want %v", rule, levels, found, gains.Keys, counts)
+		}
+	}
+	const course = `,"y":"c"`
+	f("one", course, levels("p", 100), map[string]int{"person": 32, "course": 1})
+	f("one", course+`,"z":"d"`, levels("n", 100), map[string]int{"note": 32, "course": 2})
+	f("both", course, levels("p", 100), map[string]int{"person": 48, "course": 1})
+	f("both", course, levels("n", 100)+levels("p", 5), map[string]int{"note": 32, "person": 5, "course": 1})
+	f("both", course+`,"z":"d"`, levels("n", 20)+levels("p", 20), map[string]int{"note": 20, "person": 20, "course": 2, "term": 1})
+
+	// What is left out for its length is what the event lacks, and is told.
+	long := event(`,"b":1,"o":1,"y":"` + strings.Repeat("c", maxValueBytes+1) + `"`)
+	parse(t, long, func(env *validate.Envelope, it *validate.Item) {
+		var s Scratch
+		if e := r.For("t", env.Sensor(), &s).Explain(it); e.Nearest != "one" || e.Failed != "has an identifier of the kind course: it has one of more than 512 bytes" {
+			t.Errorf("explained as %+v", e)
+		}
+	})
 }
 
 // FuzzIdentifiers: whatever stands in an event, its record stays JSON.

@@ -163,7 +163,7 @@ func (v View) Decide(it *validate.Item, s *Scratch) Decision {
 
 // mismatch tells whether the tool spoke as another, and marks the record.
 func (v View) mismatch(it *validate.Item, s *Scratch) bool {
-	wrongApp := len(v.view.edApps) > 0 && it.EdApp != nil && !hasPrefix(s.edAppText(), v.view.edApps)
+	wrongApp := v.wrongApp(it, s)
 	switch {
 	case wrongApp && v.wrongSensor:
 		s.Members = append(s.Members, `,"mismatch":["edApp","sensor"]`...)
@@ -173,6 +173,18 @@ func (v View) mismatch(it *validate.Item, s *Scratch) bool {
 		s.Members = append(s.Members, `,"mismatch":["sensor"]`...)
 	}
 	return wrongApp || v.wrongSensor
+}
+
+// wrongApp tells whether the event speaks of an application that is not the
+// tool's. An edApp that cannot be read may be any.
+func (v View) wrongApp(it *validate.Item, s *Scratch) bool {
+	switch {
+	case len(v.view.edApps) == 0:
+		return false
+	case it.EdApp == nil:
+		return it.OddEdApp
+	}
+	return !hasPrefix(s.edAppText(), v.view.edApps)
 }
 
 // qualify returns the topic of an event that a rule's conditions hold for; 0
@@ -255,6 +267,8 @@ type Scratch struct {
 	edApp    []byte // its text, once it was asked for
 	room     []byte // for texts with escapes; views into an outgrown one stay valid
 	found    []identifier
+	left     allotment // for more of them
+	tooLong  uint32    // kinds of which identifiers were left out for their length
 	keys     []keyOf
 }
 

@@ -200,6 +200,13 @@ func TestTies(t *testing.T) {
 	f(Tie{EdApp: own}, `,"edApp":{"id":"https://elsewhere"}`, "standard", `,"mismatch":["edApp"]`)
 	f(Tie{EdApp: own}, "", "enriched live", "") // it names no application
 	f(Tie{EdApp: others, Sensor: others}, `,"edApp":"https://elsewhere"`, "standard", `,"mismatch":["edApp","sensor"]`)
+	f(Tie{EdApp: own}, `,"edApp":null`, "enriched live", "")
+	f(Tie{EdApp: own}, `,"edApp":"https://elsewhere","edApp":null`, "enriched live", "") // the last one counts
+	for _, odd := range []string{`5`, `true`, `""`, `[]`, `["https://x"]`, `{}`, `{"id":5}`, `{"id":null}`, `{"id":{"id":"https://x"}}`, `{"id":""}`} {
+		f(Tie{EdApp: own}, `,"edApp":`+odd, "standard", `,"mismatch":["edApp"]`)
+		f(Tie{EdApp: own}, `,"\u0065dApp":`+odd, "standard", `,"mismatch":["edApp"]`)
+		f(Tie{Sensor: own}, `,"edApp":`+odd, "enriched live", "")
+	}
 	r := mustCompile(t, Config{Ties: map[string]Tie{"tied": {Sensor: others}}}, "")
 	if got, _, gains := decide(t, r, "tied", event("")); got != "standard" || gains == "" {
 		t.Errorf("ties alone: %s %s", got, gains)
@@ -210,6 +217,18 @@ func TestTies(t *testing.T) {
 		e := r.For("tied", env.Sensor(), &s).Explain(it)
 		if !strings.Contains(e.Failed, "edApp begins with https://x or https://sensor.example.edu/, as tool tied must: it is https://elsewhere") || strings.Contains(e.Failed, "sensor begins") {
 			t.Errorf("mismatch is explained as %q", e.Failed)
+		}
+	})
+	parse(t, event(`,"edApp":{"name":"X"}`), func(env *validate.Envelope, it *validate.Item) {
+		var s Scratch
+		r := mustCompile(t, Config{Ties: map[string]Tie{"tied": {EdApp: own, Sensor: own}}}, "")
+		if e := r.For("tied", env.Sensor(), &s).Explain(it); e.Failed != "edApp begins with https://x or https://sensor.example.edu/, as tool tied must: it names no application" {
+			t.Errorf("mismatch is explained as %q", e.Failed)
+		}
+		for _, odd := range []string{``, `5`, `[]`, `{"id":"https://x"}`, `""`} {
+			if d := r.For("tied", []byte(odd), &s).Decide(it, &s); !d.Mismatch || string(s.Members) != `,"mismatch":["edApp","sensor"]` {
+				t.Errorf("sensor %s: %+v, gains %s", odd, d, s.Members)
+			}
 		}
 	})
 }

@@ -97,7 +97,7 @@ func TestBadConfiguration(t *testing.T) {
 		"unknown key":       {file: "listne: x", want: "caliper.yaml:1: listne: unknown setting"},
 		"flag's spelling":   {file: "data-dir: x", want: "caliper.yaml:1: data-dir: unknown setting"},
 		"no mapping":        {file: "- a", want: "expected a mapping"},
-		"no YAML":           {file: "a: [", want: "caliper.yaml"},
+		"no YAML":           {file: "a: b\nc: [", want: "caliper.yaml:2: did not find"},
 		"value is a map":    {file: "listen: {a: b}", want: "caliper.yaml:1: listen: expected a value"},
 		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "max_agee"},
 		"tool's member":     {file: "tools:\n  Engage:\n    rejectet: on", want: "caliper.yaml:3: tool Engage: rejectet: unknown setting"},
@@ -108,11 +108,28 @@ func TestBadConfiguration(t *testing.T) {
 		"tool's tie":        {file: "tools:\n  Engage: {ed_app: []}", want: "caliper.yaml:2: tool Engage: ed_app: expected a prefix or a list of them"},
 		"tool's sensor":     {file: "tools:\n  Engage: {sensor: {a: b}}", want: "tool Engage: sensor: expected a prefix"},
 		"tool's vocabulary": {file: "tools:\n  Engage:\n    vocabulary: {actions: {Person: [Viewed]}}", want: "caliper.yaml:3: tool Engage: vocabulary: Person is a type of entity"},
-		"vocabulary's key":  {file: "tools:\n  Engage:\n    vocabulary: {action: {}}", want: "action: unknown setting, expected contexts or actions"},
+		"vocabulary's key":  {file: "tools:\n  Engage:\n    vocabulary: {action: {}}", want: "caliper.yaml:3: tool Engage: vocabulary: action: unknown setting, expected contexts or actions"},
 		"empty vocabulary":  {file: "tools:\n  Engage:\n    vocabulary: {}", want: "vocabulary: grants nothing"},
 		"rule":              {file: "rules:\n  - {name: a, when: {present: id}, also: live}", want: `caliper.yaml:2: rule a: also: unknown topic "live"`},
 		"rule's member":     {file: "\nrules:\n  - {name: a, wen: {}}", want: "caliper.yaml:3: rule a: wen: unknown setting"},
-		"identifiers":       {file: "identifiers:\n  lti: [{path: a, kind: b}]", want: "identifiers lti: a set of that name ships with the program"},
+		"tie that is null":  {file: "tools:\n  Engage: {ed_app: null}", want: "caliper.yaml:2: ed_app: null, expected a value; leave the key out"},
+		"tie that is ~":     {file: "tools:\n  Engage:\n    sensor: ~", want: "caliper.yaml:3: sensor: ~, expected a value"},
+		"tie that is empty": {file: "tools:\n  Engage:\n    ed_app:", want: "caliper.yaml:3: tool Engage: ed_app: expected a prefix"},
+		"tie with a null":   {file: "tools:\n  Engage: {ed_app: [\"https://a\", null]}", want: "caliper.yaml:2: tool Engage: ed_app: a null in it"},
+		"null rate":         {file: "tools:\n  Engage: {rate: null}", want: "caliper.yaml:2: rate: null, expected a value"},
+		"null in a rate":    {file: "tools:\n  Engage: {rate: {events: null}}", want: "caliper.yaml:2: events: null, expected a value"},
+		"null vocabulary":   {file: "tools:\n  Engage:\n    vocabulary:\n      actions: {OwnEvent: [Viewed]}\n      contexts:", want: "caliper.yaml:5: tool Engage: vocabulary: a null in it"},
+		"null action":       {file: "tools:\n  Engage: {vocabulary: {actions: {OwnEvent: [Viewed, null]}}}", want: "caliper.yaml:2: tool Engage: vocabulary: a null in it"},
+		"null path":         {file: "paths: [/a, null]", want: "caliper.yaml:1: paths: expected a list of words"},
+		"null tool":         {file: "tools:\n  Engage: null", want: "caliper.yaml:2: Engage: null, expected a value"},
+		"null tools":        {file: "tools: null", want: "caliper.yaml:1: tools: null, expected a value"},
+		"null rules":        {file: "rules: null", want: "caliper.yaml:1: rules: null, expected a value"},
+		"null topic":        {file: "topics:\n  standard: ~", want: "caliper.yaml:2: standard: ~, expected a value"},
+		"null folder":       {file: "data_dir: null", want: "caliper.yaml:1: data_dir: null, expected a value"},
+		"tool's name":       {file: "tools:\n  a b: {rejected: on}", want: `caliper.yaml:2: a b: tool "a b", expected 1 to 64 of A-Z a-z 0-9 _ -`},
+		"rule's tool":       {file: "rules:\n  - {name: a, when: {tool: a b}, topic: enriched}", want: `caliper.yaml:2: rule a: tool: tool "a b", expected 1 to 64`},
+		"Caliper's own":     {file: "tools:\n  Engage:\n    vocabulary: {contexts: [http://purl.imsglobal.org/ctx/caliper/v1p1/], actions: {ViewEvent: [Viewed]}}", want: "caliper.yaml:3: tool Engage: vocabulary: grants nothing: all of it is Caliper's already"},
+		"identifiers":       {file: "identifiers:\n  lti: [{path: a, kind: b}]", want: "caliper.yaml:2: identifiers lti: a set of that name ships with the program"},
 		"tools no mapping":  {file: "tools: [Engage]", want: "caliper.yaml:1: expected a mapping"},
 		"address":           {environ: []string{"CALIPER_LISTEN=8080"}, want: `CALIPER_LISTEN: "8080", expected host:port`},
 		"half of TLS":       {environ: []string{"CALIPER_TLS_CERT=x"}, want: "CALIPER_TLS_CERT: set, but tls-key is not"},
@@ -136,6 +153,8 @@ func TestBadConfiguration(t *testing.T) {
 	} {
 		if _, _, err := load(t, c.args, c.environ, c.file); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q in it", name, err, c.want)
+		} else if c.file != "" && !strings.HasPrefix(err.Error(), "/") {
+			t.Errorf("%s: words before the file's name: %v", name, err)
 		}
 	}
 }

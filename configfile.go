@@ -21,7 +21,7 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return fmt.Errorf("configuration file %s: %w", c.File, err)
+		return notYAML(c.File, err)
 	}
 	if len(doc.Content) == 0 {
 		return nil
@@ -49,7 +49,7 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 			return plain(fs.Set(flag, value.Value))
 		case yaml.SequenceNode:
 			var list []string
-			if err := value.Decode(&list); err != nil {
+			if err := errors.Join(refuseNull(value), value.Decode(&list)); err != nil {
 				return errors.New("expected a list of words")
 			}
 			return plain(fs.Set(flag, strings.Join(list, ",")))
@@ -92,13 +92,18 @@ type placed struct{ error }
 // where in file it is.
 func eachKey(n *yaml.Node, file string, do func(key, value *yaml.Node) error) error {
 	if n.Kind != yaml.MappingNode {
-		return placed{fmt.Errorf("configuration file %s:%d: expected a mapping of settings", file, n.Line)}
+		return placed{fmt.Errorf("%s:%d: expected a mapping of settings", file, n.Line)}
 	}
 	seen := make(map[string]bool)
 	for i := 0; i < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		err := errors.New("set twice")
-		if !seen[key.Value] {
+		var err error
+		switch {
+		case seen[key.Value]:
+			err = errors.New("set twice")
+		case isNull(value) && value.Value != "": // left empty it is the empty text, where that is a value
+			err = fmt.Errorf("%s, expected a value; leave the key out where there is none", value.Value)
+		default:
 			err = do(key, value)
 		}
 		seen[key.Value] = true
@@ -115,5 +120,37 @@ func eachKey(n *yaml.Node, file string, do func(key, value *yaml.Node) error) er
 }
 
 func place(file string, n *yaml.Node, setting string) string {
-	return fmt.Sprintf("configuration file %s:%d: %s", file, n.Line, setting)
+	return fmt.Sprintf("%s:%d: %s", file, n.Line, setting)
+}
+
+// isNull tells whether n is null, written out or left empty.
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// refuseNull is an error where there is a null anywhere below n: the YAML library
+// leaves nulls out of lists without a word.
+func refuseNull(n *yaml.Node) error {
+	for _, below := range n.Content {
+		if isNull(below) {
+			return atLine{errors.New("a null in it, expected a value or nothing at all"), below.Line}
+		}
+		if err := refuseNull(below); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notYAML is the error of the YAML library with the line where others have it.
+func notYAML(file string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		return fmt.Errorf("%s:%s", file, rest)
+	}
+	return fmt.Errorf("%s: %s", file, text)
+}
+
+// atLine is an error about another line than that of the setting.
+type atLine struct {
+	error
+	line int
 }

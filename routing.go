@@ -21,7 +21,6 @@ func (c *config) readRouting(key string, n *yaml.Node) (err error) {
 		c.routing.Rules, err = rules.ReadRules(n, c.File)
 	} else {
 		c.routing.Sets, err = rules.ReadSets(n, c.File)
-		err = errors.Join(err, rules.CheckSets(c.routing.Sets))
 	}
 	if err != nil {
 		return placed{err} // its text says where
@@ -67,6 +66,9 @@ func (c *config) topicNames() []string {
 
 // readPrefixes reads what a tool is tied to.
 func readPrefixes(n *yaml.Node) (all []string, err error) {
+	if err := refuseNull(n); err != nil {
+		return nil, err
+	}
 	if n.Kind == yaml.ScalarNode {
 		all = []string{n.Value}
 	} else if err = n.Decode(&all); err != nil {
@@ -89,8 +91,11 @@ func readVocabulary(n *yaml.Node) (*validate.Vocabulary, error) {
 	}
 	for i := 0; i < len(n.Content); i += 2 {
 		if key := n.Content[i]; key.Value != "contexts" && key.Value != "actions" {
-			return nil, fmt.Errorf("line %d: %s: unknown setting, expected contexts or actions", key.Line, key.Value)
+			return nil, atLine{fmt.Errorf("%s: unknown setting, expected contexts or actions", key.Value), key.Line}
 		}
+	}
+	if err := refuseNull(n); err != nil {
+		return nil, err
 	}
 	if err := n.Decode(&v); err != nil {
 		return nil, errors.New("expected a list of contexts, and lists of actions by type")
@@ -98,7 +103,11 @@ func readVocabulary(n *yaml.Node) (*validate.Vocabulary, error) {
 	if len(v.Contexts) == 0 && len(v.Actions) == 0 {
 		return nil, errors.New("grants nothing: expected contexts or actions")
 	}
-	return validate.NewVocabulary(v.Contexts, v.Actions)
+	granted, err := validate.NewVocabulary(v.Contexts, v.Actions)
+	if err == nil && !granted.GrantsMore() {
+		err = errors.New("grants nothing: all of it is Caliper's already")
+	}
+	return granted, err
 }
 
 // printRouting returns the tool's ties and vocabulary as the file would have

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"caliperedge/edge"
+	"caliperedge/pipeline/rules"
 	"caliperedge/validate"
 
 	"go.yaml.in/yaml/v3"
@@ -35,13 +36,21 @@ func (c *config) readTools(n *yaml.Node) error {
 	c.Tools = make(map[string]toolSetting)
 	return eachKey(n, c.File, func(tool, settings *yaml.Node) error {
 		var t toolSetting
+		if err := rules.CheckTool(tool.Value); err != nil {
+			return err
+		}
 		err := eachKey(settings, c.File, func(key, value *yaml.Node) error {
 			if key.Value == "rate" {
 				t.Rate = new(edge.Rate)
 				return eachKey(value, c.File, func(part, value *yaml.Node) error { return readRate(t.Rate, part.Value, value.Value) })
 			}
 			if err := t.read(key.Value, value); err != nil {
-				return placed{fmt.Errorf("configuration file %s:%d: tool %s: %s: %w", c.File, key.Line, tool.Value, key.Value, err)}
+				line := key.Line
+				var elsewhere atLine
+				if errors.As(err, &elsewhere) {
+					line = elsewhere.line
+				}
+				return placed{fmt.Errorf("%s:%d: tool %s: %s: %w", c.File, line, tool.Value, key.Value, err)}
 			}
 			return nil
 		})

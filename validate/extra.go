@@ -74,6 +74,15 @@ func (v *Vocabulary) Grants(eventType, action string) bool {
 	return false
 }
 
+// GrantsMore tells whether v grants anything that Caliper's vocabulary does not.
+func (v *Vocabulary) GrantsMore() bool {
+	caliper := (*Vocabulary)(nil)
+	return slices.ContainsFunc(v.contexts, func(c string) bool { return !isContext([]byte(`"` + c + `"`)) }) ||
+		slices.ContainsFunc(v.pairs, func(t extraType) bool {
+			return slices.ContainsFunc(t.actions, func(a string) bool { return !caliper.Grants(t.name, a) })
+		})
+}
+
 // KnowsType tells whether there are events of that type.
 func (v *Vocabulary) KnowsType(name string) bool {
 	t := vocabulary.types[name]

@@ -41,7 +41,7 @@ func Compile(cfg Config) (*Rules, error) {
 	var errs []error
 	for i := range cfg.Rules {
 		if err := cfg.check(i); err != nil {
-			errs = append(errs, fmt.Errorf("configuration file %s:%d: rule %s: %w", cfg.File, cfg.Rules[i].line, cfg.Rules[i].Name, err))
+			errs = append(errs, fmt.Errorf("%s:%d: rule %s: %w", cfg.File, cfg.Rules[i].line, cfg.Rules[i].Name, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -175,16 +175,6 @@ func (cfg *Config) set(name string) *Set {
 		return set
 	}
 	return readyMade()[name]
-}
-
-// CheckSets refuses sets that have the name of one that ships with the program.
-func CheckSets(sets map[string]*Set) error {
-	for name := range sets {
-		if readyMade()[name] != nil {
-			return fmt.Errorf("identifiers %s: a set of that name ships with the program", name)
-		}
-	}
-	return nil
 }
 
 // check says what is wrong with rule i.

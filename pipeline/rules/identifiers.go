@@ -255,13 +255,18 @@ func parsePattern(text string, levels []level) (pattern, error) {
 }
 
 // checkKind holds kinds to names that read well everywhere.
-func checkKind(kind string) error {
-	ok := kind != "" && len(kind) <= 64
-	for _, c := range []byte(kind) {
+func checkKind(kind string) error { return checkName("kind", kind) }
+
+// CheckTool refuses what no tool can be called.
+func CheckTool(tool string) error { return checkName("tool", tool) }
+
+func checkName(what, name string) error {
+	ok := name != "" && len(name) <= 64
+	for _, c := range []byte(name) {
 		ok = ok && (c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z')
 	}
 	if !ok {
-		return fmt.Errorf("kind %q, expected 1 to 64 of A-Z a-z 0-9 _ -", kind)
+		return fmt.Errorf("%s %q, expected 1 to 64 of A-Z a-z 0-9 _ -", what, name)
 	}
 	return nil
 }

@@ -43,11 +43,10 @@ func (r *reader) at(n *yaml.Node, err error) error {
 	if err == nil {
 		return nil
 	}
-	var within placed
-	if errors.As(err, &within) {
+	if isPlaced(err) {
 		return err
 	}
-	where := fmt.Sprintf("configuration file %s:%d", r.file, n.Line)
+	where := fmt.Sprintf("%s:%d", r.file, n.Line)
 	if r.subject != "" {
 		where += ": " + r.subject
 	}
@@ -56,6 +55,11 @@ func (r *reader) at(n *yaml.Node, err error) error {
 
 // placed is an error that says already where in the file it is.
 type placed struct{ error }
+
+func isPlaced(err error) bool {
+	var within placed
+	return errors.As(err, &within)
+}
 
 // members calls do for the members of a mapping.
 func (r *reader) members(n *yaml.Node, what string, do func(key string, value *yaml.Node) error) error {
@@ -69,7 +73,9 @@ func (r *reader) members(n *yaml.Node, what string, do func(key string, value *y
 			return r.at(key, fmt.Errorf("%s: set twice", key.Value))
 		}
 		seen[key.Value] = true
-		if err := do(key.Value, value); err != nil {
+		if err := do(key.Value, value); isPlaced(err) {
+			return err
+		} else if err != nil {
 			return r.at(value, fmt.Errorf("%s: %w", key.Value, err))
 		}
 	}
@@ -208,6 +214,11 @@ func (r *reader) member(key string, value *yaml.Node) ([]Condition, error) {
 	switch key {
 	case "tool", "type", "action":
 		values, err := words(value)
+		for _, name := range values {
+			if key == "tool" {
+				err = errors.Join(err, CheckTool(name))
+			}
+		}
 		return one(Condition{op: plainOps[key], values: values}, err)
 	case "ed_app":
 		c := Condition{op: opEdApp}
@@ -294,13 +305,22 @@ func (r *reader) list(key string, n *yaml.Node) ([]Condition, error) {
 	return []Condition{c}, nil
 }
 
-// ReadSets reads the sets of identifiers of a configuration file. Every error
-// names file, line and set.
+// ReadSets reads the sets of identifiers of a configuration file, none of which
+// has the name of one that ships with the program. Every error names file, line
+// and set.
 func ReadSets(n *yaml.Node, file string) (map[string]*Set, error) {
+	return readSets(n, file, readyMade())
+}
+
+// readSets reads sets that have none of the names in taken.
+func readSets(n *yaml.Node, file string, taken map[string]*Set) (map[string]*Set, error) {
 	all := make(map[string]*Set)
 	r := reader{file: file}
 	err := r.members(n, "sets of identifiers", func(name string, value *yaml.Node) error {
 		r := reader{file: file, subject: "identifiers " + name}
+		if taken[name] != nil {
+			return r.at(value, errors.New("a set of that name ships with the program"))
+		}
 		if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
 			return r.at(value, errors.New("expected a list of extractions"))
 		}
@@ -397,7 +417,7 @@ var readyMade = sync.OnceValue(func() map[string]*Set {
 	err := yaml.Unmarshal(setsFile, &doc)
 	if err == nil {
 		var sets map[string]*Set
-		if sets, err = ReadSets(doc.Content[0], "sets.yaml"); err == nil {
+		if sets, err = readSets(doc.Content[0], "sets.yaml", nil); err == nil {
 			return sets
 		}
 	}

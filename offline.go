@@ -160,7 +160,7 @@ func routeFiles(inv *invocation) error {
 	err = inv.eachFile(func(name string, body []byte) error {
 		index := 0
 		for _, envelope := range envelopesIn(body, sensor) {
-			err := inv.cfg.routeEnvelope(p, tool, envelope, func(r routed) error {
+			err := inv.cfg.routeEnvelope(p, tool, envelope.text, func(r routed) error {
 				r.File, r.Index = name, index
 				index++
 				conforms = conforms && r.Topics != nil
@@ -170,7 +170,7 @@ func routeFiles(inv *invocation) error {
 				return r.print(inv.stdout)
 			})
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%s:%d: %w", name, envelope.line, err)
 			}
 		}
 		return nil
@@ -181,24 +181,38 @@ func routeFiles(inv *invocation) error {
 	return err
 }
 
+// part is an envelope of a file, which begins in that line.
+type part struct {
+	line int
+	text []byte
+}
+
 // envelopesIn returns the envelopes of a file; events without one are given one,
-// of that sensor.
-func envelopesIn(text []byte, sensor string) [][]byte {
-	texts := [][]byte{text}
-	if !json.Valid(text) {
-		texts = bytes.Split(bytes.TrimSpace(text), []byte{'\n'})
+// of that sensor. Lines with nothing but white space are passed over.
+func envelopesIn(text []byte, sensor string) (all []part) {
+	if json.Valid(text) || len(bytes.TrimSpace(text)) == 0 {
+		return []part{{1, envelopeOf(text, sensor)}}
 	}
-	for i, t := range texts {
-		t = bytes.TrimSpace(t)
-		var members map[string]json.RawMessage
-		switch {
-		case bytes.HasPrefix(t, []byte{'['}):
-			texts[i] = envelopeAround(sensor, t)
-		case json.Unmarshal(t, &members) == nil && members["data"] == nil && members["type"] != nil:
-			texts[i] = envelopeAround(sensor, []byte("["+string(t)+"]"))
+	line := 0
+	for t := range bytes.SplitSeq(text, []byte{'\n'}) {
+		if line++; len(bytes.TrimSpace(t)) > 0 {
+			all = append(all, part{line, envelopeOf(t, sensor)})
 		}
 	}
-	return texts
+	return all
+}
+
+// envelopeOf is text as an envelope, where it is events.
+func envelopeOf(text []byte, sensor string) []byte {
+	t := bytes.TrimSpace(text)
+	var members map[string]json.RawMessage
+	switch {
+	case bytes.HasPrefix(t, []byte{'['}):
+		return envelopeAround(sensor, t)
+	case json.Unmarshal(t, &members) == nil && members["data"] == nil && members["type"] != nil:
+		return envelopeAround(sensor, fmt.Appendf(nil, "[%s]", t))
+	}
+	return text
 }
 
 func envelopeAround(sensor string, data []byte) []byte {

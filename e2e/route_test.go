@@ -170,6 +170,18 @@ func TestRouteAndValidateByTool(t *testing.T) {
 	f(0, "["+routingEvent("urn:1", "")+","+quiz+"]", `item 1, id "`+eventID("c")+`": standard`, "route", "--tool", "demo")
 	f(0, routingEvent("urn:1", "")+"\n"+routingEvent("urn:2", "")+"\n", `item 1, id "urn:2": enriched, live`, "route", "--tool", "demo")
 	f(1, "no JSON", "", "route")
+	// Blank lines, Windows' line ends and a last line without one.
+	one, two := routingEvent("urn:1", ""), routingEnvelope("https://example.edu/", routingEvent("urn:2", ""))
+	for _, text := range []string{one + "\n\n" + two, "\r\n" + one + "\r\n \t\r\n" + two + "\r\n\r\n", one + "\r\n" + two} {
+		f(0, text, `item 1, id "urn:2": enriched, live`, "route", "--tool", "demo")
+	}
+	if r := h.runWith(one+"\n\n{\n"+two, "route", "--config", "edge.yaml", "-"); r.code != 1 || !strings.Contains(r.stderr, "-:3: ") {
+		t.Errorf("a bad line: exit %d, %s", r.code, r.stderr)
+	}
+	f(1, "\n\n", "", "route")
+	for _, text := range []string{two, "\r\n\r\n" + strings.ReplaceAll(two, ",", ",\r\n\r\n") + "\r\n\r\n"} {
+		f(0, text, "-: 200, 1 conformant", "validate", "--tool", "demo")
+	}
 	f(0, `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:p","type":"Person"}`, ": entities\n", "route")
 }
 

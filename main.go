@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"caliperedge/internal/visible"
+
 	"github.com/spf13/pflag"
 )
 
@@ -89,18 +91,27 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, shown(os.Stdout), shown(os.Stderr))
 	switch {
 	case err == nil:
 	case errors.Is(err, errNonConformant):
 		os.Exit(1)
 	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(shown(os.Stderr), err)
 		os.Exit(2)
 	default:
-		fmt.Fprintln(os.Stderr, "caliper-edge:", err)
+		fmt.Fprintln(shown(os.Stderr), "caliper-edge:", err)
 		os.Exit(1)
 	}
+}
+
+// shown is where output goes: at a terminal what sensors have sent cannot command
+// it, in files and pipes every byte is what it was.
+func shown(f *os.File) io.Writer {
+	if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		return visible.NewWriter(f)
+	}
+	return f
 }
 
 // errUsage marks errors of the command line itself.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"caliperedge/edge"
+	"caliperedge/internal/visible"
 	"caliperedge/pipeline"
 	"caliperedge/validate"
 )
@@ -93,7 +94,7 @@ func report(w io.Writer, name string, status int, text []byte) error {
 	if a.Message != "" {
 		fmt.Fprintf(w, "%s: %d %s\n", name, status, a.Message)
 		if a.Detail != nil {
-			fmt.Fprintf(w, "  %s\n", a.Detail)
+			fmt.Fprintf(w, "  %s\n", visible.Text(a.Detail.String()))
 		}
 		return nil
 	}
@@ -103,12 +104,12 @@ func report(w io.Writer, name string, status int, text []byte) error {
 	}
 	fmt.Fprintf(w, "%s: %d, %s%d conformant, %s%d not\n", name, status, least, len(a.Accepted), least, len(a.Errors.Events))
 	for i, message := range a.Errors.Envelope {
-		fmt.Fprintf(w, "  envelope: %s\n    %s\n", message, &a.Errors.EnvelopeDetails[i])
+		fmt.Fprintf(w, "  envelope: %s\n    %s\n", message, visible.Text(a.Errors.EnvelopeDetails[i].String()))
 	}
 	for _, e := range a.Errors.Events {
-		fmt.Fprintf(w, "  item %d, id %s\n", e.Index, e.ID)
+		fmt.Fprintf(w, "  item %d, id %s\n", e.Index, visible.Text(string(e.ID)))
 		for i, message := range e.Errors {
-			fmt.Fprintf(w, "    %s\n      %s\n", message, &e.Details[i])
+			fmt.Fprintf(w, "    %s\n      %s\n", message, visible.Text(e.Details[i].String()))
 		}
 	}
 	if a.Truncated {
@@ -265,7 +266,7 @@ func (c *config) routeEnvelope(p *pipeline.Pipeline, tool string, body []byte, d
 // print tells people.
 func (r *routed) print(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: item %d, id %s: ", r.File, r.Index, r.ID)
+	fmt.Fprintf(&b, "%s: item %d, id %s: ", r.File, r.Index, visible.Text(string(r.ID)))
 	if r.Topics == nil {
 		fmt.Fprintf(&b, "not accepted, at fault: %s\n", strings.Join(r.Faults, ", "))
 		_, err := io.WriteString(w, b.String())
@@ -276,15 +277,15 @@ func (r *routed) print(w io.Writer) error {
 	case r.Rule != "":
 		fmt.Fprintf(&b, "  by rule %s\n", r.Rule)
 	case r.Nearest != "":
-		fmt.Fprintf(&b, "  by no rule; nearest is %s, but for: %s\n", r.Nearest, r.Failed)
+		fmt.Fprintf(&b, "  by no rule; nearest is %s, but for: %s\n", r.Nearest, visible.Text(r.Failed))
 	case r.Failed != "":
-		fmt.Fprintf(&b, "  because it fails: %s\n", r.Failed)
+		fmt.Fprintf(&b, "  because it fails: %s\n", visible.Text(r.Failed))
 	}
 	if r.Awaits != nil {
 		fmt.Fprintf(&b, "  the keymap is not known here: enriched instead of quarantine where it has keys of the kinds %s\n", strings.Join(r.Awaits, ", "))
 	}
 	if r.Adds != nil {
-		fmt.Fprintf(&b, "  its record gains %s\n", r.Adds)
+		fmt.Fprintf(&b, "  its record gains %s\n", visible.Text(string(r.Adds)))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"caliperedge/internal/visible"
 )
 
 // Report is what a Collector has seen.
@@ -191,8 +193,35 @@ func (s *Shape) Name() string {
 	return name
 }
 
-// WriteText writes r for a terminal.
+// shown is r as people can look at it.
+func (r *Report) shown() *Report {
+	out := *r
+	out.Title, out.Shapes = visible.Text(r.Title), make([]*Shape, len(r.Shapes))
+	for i, s := range r.Shapes {
+		shape := *s
+		shape.Key = Key{visible.Text(s.Tool), visible.Text(s.EdApp), visible.Text(s.Type), visible.Text(s.Action)}
+		shape.Changes, shape.Members = visibleAll(s.Changes), make([]*Member, len(s.Members))
+		for j, m := range s.Members {
+			member := *m
+			member.Path, member.Examples = visible.Text(m.Path), visibleAll(m.Examples)
+			shape.Members[j] = &member
+		}
+		out.Shapes[i] = &shape
+	}
+	return &out
+}
+
+func visibleAll(texts []string) []string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = visible.Text(text)
+	}
+	return all
+}
+
+// WriteText writes r for people.
 func (r *Report) WriteText(out io.Writer) error {
+	r = r.shown()
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "%s: %d events\n", r.Title, r.Events[Now])
 	if r.Compared {

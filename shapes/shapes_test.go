@@ -3,9 +3,11 @@ package shapes
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func isTerm(s string) bool { return s == "Person" || s == "ViewEvent" || s == "Viewed" }
@@ -180,6 +182,38 @@ func TestMask(t *testing.T) {
 	} {
 		if got := Mask(in); got != want {
 			t.Errorf("Mask(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// What a sensor sends can neither command a terminal nor show a text as another.
+func TestNothingHidden(t *testing.T) {
+	for _, values := range []bool{false, true} {
+		c := New(values, isTerm)
+		hostile := "\x1b[2J\u009b\x7f\u202e\n\t<script>alert(1)</script>"
+		key := Key{Tool: "T" + hostile, EdApp: "https://e.edu/" + hostile, Type: "V" + hostile, Action: "A" + hostile}
+		event, err := json.Marshal(map[string]any{"a": hostile, hostile: map[string]any{"x": 1, "y" + hostile: 2}, "z": []string{hostile}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Add(Now, key, event); err != nil {
+			t.Fatal(err)
+		}
+		r := c.Report("file"+hostile, true)
+		var text, page bytes.Buffer
+		if err := errors.Join(r.WriteText(&text), r.WriteHTML(&page)); err != nil {
+			t.Fatal(err)
+		}
+		for name, out := range map[string]string{"text": text.String(), "page": page.String()} {
+			if strings.ContainsFunc(out, func(r rune) bool { return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf) }) {
+				t.Errorf("values %v: the %s has %q", values, name, out)
+			}
+			if name == "page" && strings.Contains(out, "<script") {
+				t.Error("the page has a script")
+			}
+			if !strings.Contains(out, `https://e.edu/\u001b[2J\u009b\u007f\u202e\u000a\u0009`) {
+				t.Errorf("the %s does not show the edApp: %s", name, out)
+			}
 		}
 	}
 }

@@ -18,7 +18,7 @@ const module = "caliperedge"
 // main → edge → pipeline → validate, and main → stream → pipeline: never back.
 var allowed = map[string][]string{
 	// wires the parts
-	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate"},
+	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate", "internal/visible"},
 
 	"edge":                  {"edge/tokenmap", "pipeline", "validate"}, // the request lane
 	"edge/certificate":      {},                                        // two files, and TLS
@@ -28,12 +28,13 @@ var allowed = map[string][]string{
 	"pipeline/keymap":       {},                                        // a table; where it is stored is not its matter
 	"pipeline/stream":       {"pipeline", "pipeline/keymap"},           // implements pipeline.Publisher, keeps the key map
 	"pipeline/pipelinetest": {"pipeline"},                              // its twin
-	"shapes":                {},                                        // a function of events, to be shown to others
+	"shapes":                {"internal/visible"},                      // a function of events, to be shown to others
 	"validate":              {},                                        // a function of bytes
 	"internal/accounting":   {},                                        // numbers as text, for tests of every kind
 	"internal/fixtures":     {},
 	"internal/importrules":  {},
 	"internal/natstest":     {}, // for tests alone
+	"internal/visible":      {}, // a function of text
 	"e2e":                   {},
 	"bench":                 {},                                              // tests only
 	"bench/corpus":          {},                                              // standard library only: everything that sends shares it

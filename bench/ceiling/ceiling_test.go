@@ -104,7 +104,7 @@ func TestMeasurements(t *testing.T) {
 	}
 	// The share, memory and bytes on disk are judged; here the share and the bytes on disk.
 	report.judgeAll()
-	if b := report.Bars; len(b) != 4 || b[0].Row != name || b[0].Subject != embedded.name || b[0].Want != ">= 0.45" {
+	if b := report.Bars; len(b) != 6 || b[0].Row != name || b[0].Subject != embedded.name || b[0].Want != ">= 0.45" {
 		t.Errorf("%+v", b)
 	}
 	if !traces {
@@ -150,8 +150,59 @@ func checkEndpoints(t *testing.T, found map[string]sample) {
 			t.Errorf("%s: %v", subject, s)
 		}
 	}
-	if len(found) != 4 || !(found[external.name][storeMicros] > 0) {
+	if len(found) != 5 || !(found[external.name][storeMicros] > 0) {
 		t.Errorf("%v", found)
+	}
+}
+
+// TestRules: every event of Engage is enriched, with keys of both kinds, and rules apply to the mix.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	set, err := parseFlags([]string{"-dir", t.TempDir(), "-json", t.TempDir() + "/json", "-rows", "kind=engage/items=100/"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.buildFlags, set.rows = nil, nil // no external server
+	b, err := prepare(t.Context(), set, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	for _, l := range []load{{corpus.Engage, 100}, {corpus.Mix, 100}} {
+		dir := t.TempDir()
+		e, err := b.start(t.Context(), l, withRules, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topics := map[string]int{}
+		for _, body := range b.envelopes(l) {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.url, bytes.NewReader(body.Body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Authorization", "Bearer "+e.token)
+			request.Header.Set("Content-Type", "application/json")
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said struct{ Topics map[string]string }
+			if err := json.NewDecoder(answer.Body).Decode(&said); err != nil || answer.StatusCode != http.StatusOK {
+				t.Errorf("%v: %d, %v", l, answer.StatusCode, err)
+			}
+			answer.Body.Close()
+			for topic := range said.Topics {
+				topics[topic]++
+			}
+		}
+		if err := e.stop(); err != nil {
+			t.Error(err)
+		}
+		if all := len(b.envelopes(l)); l.kind == corpus.Engage && (topics["enriched"] != all || len(topics) != 1) {
+			t.Errorf("%d envelopes of Engage went to %v", all, topics)
+		} else if l.kind == corpus.Mix && (topics["standard"] != all || topics["live"] == 0) {
+			t.Errorf("%d envelopes of the mix went to %v", all, topics)
+		}
 	}
 }
 

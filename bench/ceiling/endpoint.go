@@ -26,8 +26,8 @@ type endpoint struct {
 	storeDir   string
 }
 
-// start starts a subject with its data below dir, which is empty.
-func (b *bench) start(s subject, dir string) (*endpoint, error) {
+// start starts a subject for a load, with its data below dir, which is empty.
+func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endpoint, error) {
 	switch s.name {
 	case ceiling.name:
 		return startOwn(dir, constantCommand)
@@ -35,8 +35,10 @@ func (b *bench) start(s subject, dir string) (*endpoint, error) {
 		return startOwn(dir, floorCommand, dir)
 	case external.name:
 		return b.startExternal(dir)
+	case withRules.name:
+		return b.startRules(ctx, l, dir)
 	}
-	return b.startEdge(s, dir)
+	return b.startEdge(s, plainTool, dir)
 }
 
 // stop ends the processes, the store last.
@@ -55,10 +57,11 @@ var (
 	ownReady = regexp.MustCompile(`listening on (\S+)\n`)
 )
 
-// startEdge starts caliper-edge. All is as by default but where it listens and what it writes.
-func (b *bench) startEdge(s subject, dir string, flags ...string) (*endpoint, error) {
+// startEdge starts caliper-edge, and gives the tool that posts a token. All is as by default but where it listens, what it
+// writes, and the flags.
+func (b *bench) startEdge(s subject, tool, dir string, flags ...string) (*endpoint, error) {
 	data := filepath.Join(dir, "data")
-	token, err := own(exec.Command(b.program("caliper-edge"), "token", "add", "ceiling", "--data-dir", data)).Output()
+	token, err := own(exec.Command(b.program("caliper-edge"), "token", "add", tool, "--data-dir", data)).Output()
 	if err != nil {
 		return nil, fmt.Errorf("token add: %w", err)
 	}
@@ -101,7 +104,7 @@ func (b *bench) startExternal(dir string) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := b.startEdge(external, dir, "--nats-url", fmt.Sprintf("nats://%s", at[1]))
+	e, err := b.startEdge(external, plainTool, dir, "--nats-url", fmt.Sprintf("nats://%s", at[1]))
 	if err != nil {
 		return nil, errors.Join(err, nats.stop())
 	}

@@ -3,17 +3,18 @@
 // Ceiling measures caliper-edge against the most that any HTTP server of its kind could do on the same machine at the
 // same time, and against the bars that the project has set itself.
 //
-//	go run ./bench/ceiling                          everything, about 20 minutes
+//	go run ./bench/ceiling                          everything, about half an hour
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
-// Four endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
+// Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
 //
 //	ceiling    fasthttp with its defaults: it reads the body and answers 65 constant bytes
 //	floor      the same, and before the answer the least that durability costs: one strict pass of sonic over the body, a
 //	           copy into a group, packed with Snappy, appended to a file and synced
 //	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
-//	external   the same with a nats-server beside it, which syncs before it acknowledges too
+//	rules      the same with the rules of examples/caliper-edge.yaml: Engage's events are enriched, with keys from the key map
+//	external   embedded's program with a nats-server beside it, which syncs before it acknowledges too
 //
 // The load is that of loadtest, with a new id in every event. All rows are measured once in each round, and the order of
 // the endpoints changes from round to round, so that a machine which is slow for a minute slows all of them; a share is
@@ -25,6 +26,7 @@
 //	rows.go       which loads, which endpoints, which bars
 //	measure.go    one endpoint under one load: a sample
 //	endpoint.go   starting the endpoints; process.go the processes behind them
+//	rules.go      the endpoint with rules, and its keys
 //	floor.go      the floor
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies

@@ -136,7 +136,7 @@ func (b *bench) measure(ctx context.Context, r row, s subject, rate float64) (sa
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	e, err := b.start(s, dir)
+	e, err := b.start(ctx, r.load, s, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -141,7 +141,7 @@ func (r *Report) find(s shape, kind corpus.Kind, subject string) (row string, fi
 var judged = []struct {
 	subject subject
 	kind    corpus.Kind
-}{{embedded, corpus.Mix}, {embedded, corpus.Engage}, {external, corpus.Mix}, {external, corpus.Engage}}
+}{{embedded, corpus.Mix}, {embedded, corpus.Engage}, {withRules, corpus.Mix}, {withRules, corpus.Engage}, {external, corpus.Mix}, {external, corpus.Engage}}
 
 // judge holds the figures against a bar: an entry for each of judged, nil where there is no figure.
 func (r *Report) judge(b bar) []*Bar {

@@ -37,10 +37,11 @@ type subject struct {
 }
 
 var (
-	ceiling  = subject{name: "ceiling"}
-	floor    = subject{name: "floor"}
-	embedded = subject{name: "embedded"}
-	external = subject{name: "external"}
+	ceiling   = subject{name: "ceiling"}
+	floor     = subject{name: "floor"}
+	embedded  = subject{name: "embedded"}
+	withRules = subject{name: "rules"}
+	external  = subject{name: "external"}
 )
 
 const (
@@ -72,9 +73,9 @@ func ceilingRows() []row {
 	var rows []row
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		for _, s := range []shape{{1, 64, closed}, {1, 256, closed}, {1, 1024, closed}, {100, 64, closed}} {
-			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, floor, embedded, external}})
+			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, floor, embedded, withRules, external}})
 		}
-		for _, s := range []subject{embedded, external} {
+		for _, s := range []subject{embedded, withRules, external} {
 			rows = append(rows, row{load{kind, 1}, 256, half + s.name, []subject{ceiling, s}})
 		}
 	}

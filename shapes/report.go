@@ -45,8 +45,14 @@ type Member struct {
 	Events   [2]int   `json:"events"` // that have it
 	Types    []Type   `json:"types"`
 	Examples []string `json:"examples,omitempty"`
+	// Names is how many members of an object this is, where they are many and
+	// rare; at least, where there were more than are told apart. Events then
+	// counts an event for each of them, here and in the places below.
+	Names int `json:"names,omitempty"`
 	// Change is new, gone, or what else differs; empty where nothing does.
 	Change string `json:"change,omitempty"`
+
+	folded bool // it is below members that are told as one, or is that
 }
 
 // Type is a JSON type, with how often it occurs.
@@ -61,7 +67,7 @@ func (c *Collector) Report(title string, compared bool) *Report {
 	r := &Report{Title: title, Masked: !c.values, Compared: compared, Events: c.events, Missed: c.missed, Cut: c.cut, Shapes: []*Shape{}}
 	for k, s := range c.shapes {
 		out := &Shape{Key: k, Events: s.count}
-		s.root.list("", &out.Members)
+		c.list(s.root, Member{}, &out.Members)
 		slices.SortFunc(out.Members, func(a, b *Member) int { return cmp.Compare(a.Path, b.Path) })
 		if compared {
 			out.compare()
@@ -75,21 +81,26 @@ func (c *Collector) Report(title string, compared bool) *Report {
 	return r
 }
 
-// list appends the places below n. The event itself is none, unless it is no
-// object.
-func (n *node) list(path string, out *[]*Member) {
+// list appends the places below n, of which m has what is known of its own. The
+// event itself is none, unless it is no object.
+func (c *Collector) list(n *node, m Member, out *[]*Member) {
+	path := m.Path
 	if path != "" || n.types["object"] == nil || len(n.types) > 1 {
-		m := &Member{Path: cmp.Or(path, "(event)"), Events: n.events, Examples: n.examples}
+		m.Path, m.Events, m.Examples = cmp.Or(path, "(event)"), n.events, n.examples
 		for _, name := range slices.Sorted(maps.Keys(n.types)) {
 			m.Types = append(m.Types, Type{name, *n.types[name]})
 		}
-		*out = append(*out, m)
+		*out = append(*out, &m)
 	}
-	for name, child := range n.names {
-		child.list(join(path, name), out)
+	apart, others, names := c.members(n)
+	for name, child := range apart {
+		c.list(child, Member{Path: join(path, name), folded: m.folded}, out)
+	}
+	if others != nil {
+		c.list(others, Member{Path: join(path, rest), Names: names, folded: true}, out)
 	}
 	if n.elements != nil {
-		n.elements.list(path+"[]", out)
+		c.list(n.elements, Member{Path: path + "[]", folded: m.folded}, out)
 	}
 }
 
@@ -130,7 +141,7 @@ func (s *Shape) compare() {
 			if b, n := m.typesIn(Before), m.typesIn(Now); b != n {
 				parts = append(parts, "was "+b+", is "+n)
 			}
-			if math.Abs(now-before) >= notable {
+			if math.Abs(now-before) >= notable && !m.folded {
 				parts = append(parts, fmt.Sprintf("in %s of the events, was in %s", percent(now), percent(before)))
 			}
 		}
@@ -170,8 +181,17 @@ func percent(share float64) string {
 }
 
 // Share is how much of the events of a shape, in the period that is told of,
-// have m.
-func (r *Report) Share(s *Shape, m *Member) string { return percent(m.share(s, r.told(s))) }
+// have m; of members that are told as one how many they are, and below them how
+// often a place occurs.
+func (r *Report) Share(s *Shape, m *Member) string {
+	switch {
+	case m.Names > 0:
+		return fmt.Sprintf("%d names", m.Names)
+	case m.folded:
+		return fmt.Sprintf("%d times", m.Events[r.told(s)])
+	}
+	return percent(m.share(s, r.told(s)))
+}
 
 // TypeNames are the types of m in that period.
 func (r *Report) TypeNames(s *Shape, m *Member) string { return m.typesIn(r.told(s)) }

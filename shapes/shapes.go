@@ -19,10 +19,13 @@ import (
 const (
 	maxShapes   = 2_000   // by tool, edApp, type and action
 	maxPaths    = 200_000 // of all shapes together
-	maxNames    = 64      // members of one object that are told apart; the others are one, called *
+	maxNames    = 64      // members of one object that are told apart; the others are one, called rest
 	maxExamples = 3       // of a path
 	maxExample  = 80      // characters
 )
+
+// rest is the name of all members together that are not told apart.
+const rest = "*"
 
 // Period is one of the two that are compared.
 type Period int
@@ -162,7 +165,7 @@ func (c *Collector) member(at *node, name string) *node {
 		return child
 	}
 	if len(at.names) >= maxNames {
-		if name = "*"; at.names[name] != nil {
+		if name = rest; at.names[name] != nil {
 			return at.names[name]
 		}
 	}

@@ -122,6 +122,70 @@ func TestNothingPersonal(t *testing.T) {
 	}
 }
 
+// Members that are many and rare are the keys of a map: their names, which may
+// be those of people, are not in the report.
+func TestManyRareNames(t *testing.T) {
+	name := func(i int) string { return "jane_" + string(rune('a'+i/26)) + string(rune('a'+i%26)) }
+	report := func(values bool, names, events int, more string) (*Report, string) {
+		c := New(values, isTerm)
+		for i := range events {
+			period := Now
+			if i%2 == 0 {
+				period = Before
+			}
+			collect(t, c, period, fmt.Sprintf(`{"scores":{%q:{"points":%d,"of":["x"]},"total":1%s}}`, name(i%names), i%10, more))
+		}
+		r := c.Report("x", true)
+		return r, strings.Join(texts(r), "\n")
+	}
+	r, got := report(false, 40, 400, "")
+	want := strings.Join([]string{
+		`scores|object|100 %|`,
+		`scores.*|object|40 names|`,
+		`scores.*.of|array|200 times|`,
+		`scores.*.of[]|string|200 times|a`,
+		`scores.*.points|number|200 times|9`,
+		`scores.total|number|100 %|9`,
+	}, "\n")
+	if got != want || len(r.Shapes[0].Changes) > 0 {
+		t.Errorf("the report is\n%s\nwant\n%s\nchanges %q", got, want, r.Shapes[0].Changes)
+	}
+	var all bytes.Buffer
+	if err := errors.Join(r.WriteText(&all), r.WriteHTML(&all), json.NewEncoder(&all).Encode(r)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(all.String(), "jane") {
+		t.Errorf("a name is in the report:\n%s", &all)
+	}
+	if _, got := report(false, 400, 800, ""); !strings.Contains(got, "scores.*|object|63 names|") || strings.Contains(got, "jane") {
+		t.Errorf("with more names than are told apart:\n%s", got)
+	}
+	// What is not rare, or not much, is told apart, and so is everything where
+	// values are asked for.
+	wide := ""
+	for i := range 30 {
+		wide += fmt.Sprintf(`,"field_%c":1`, 'a'+i)
+	}
+	for what, got := range map[string]func() (*Report, string){
+		"twenty":      func() (*Report, string) { return report(false, 20, 500, "") },
+		"few events":  func() (*Report, string) { return report(false, 20, 20, wide) },
+		"with values": func() (*Report, string) { return report(true, 40, 400, "") },
+	} {
+		if _, text := got(); strings.Contains(text, "*") || !strings.Contains(text, "scores.jane_ab.points") {
+			t.Errorf("%s:\n%s", what, text)
+		}
+	}
+	// An object that is rare has members that are as rare, and are no map.
+	c := New(false, isTerm)
+	for range 100 {
+		collect(t, c, Now, `{}`)
+	}
+	collect(t, c, Now, `{"scores":{`+wide[1:]+`}}`)
+	if got := strings.Join(texts(c.Report("x", false)), "\n"); strings.Contains(got, "*") {
+		t.Errorf("a rare object:\n%s", got)
+	}
+}
+
 // Whatever comes, what is kept stays within its bounds, and the report says so.
 func TestBounds(t *testing.T) {
 	c := New(true, nil)

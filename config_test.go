@@ -159,6 +159,30 @@ func TestBadConfiguration(t *testing.T) {
 	}
 }
 
+// What is printed of tools is read as the same again, whatever was left out.
+func TestPrintedTools(t *testing.T) {
+	const file = `tools:
+  A: {vocabulary: {actions: {OwnEvent: [Viewed]}}}
+  B: {vocabulary: {contexts: ["https://x"]}, ed_app: ["a\"b", c], sensor: s}
+  C: {rate: {}}
+  D: {rate: {events: 0.5, burst: 2s}, rejected: off}
+  E: {}
+`
+	var printed [2]strings.Builder
+	text := file
+	for i := range printed {
+		c, _, err := load(t, nil, nil, text)
+		if err != nil {
+			t.Fatalf("%v:\n%s", err, text)
+		}
+		c.printTools(&printed[i])
+		text = printed[i].String()
+	}
+	if printed[0].String() != printed[1].String() {
+		t.Errorf("printed\n%s, then\n%s", &printed[0], &printed[1])
+	}
+}
+
 // A tool's own setting wins over the one for all.
 func TestKeepsRejected(t *testing.T) {
 	const file = "tools:\n  Silent: {rejected: off}\n  Loud: {rejected: on}\n"

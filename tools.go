@@ -145,7 +145,11 @@ func (c *config) printTools(w io.Writer) {
 			set = append(set, "rejected: "+(*onOff)(t.Rejected).String())
 		}
 		if r := t.Rate; r != nil {
-			set = append(set, fmt.Sprintf("rate: {requests: %v, events: %v, burst: %v}", r.Requests, r.Events, r.Burst))
+			rate := fmt.Sprintf("requests: %v, events: %v", r.Requests, r.Events)
+			if r.Burst > 0 {
+				rate += fmt.Sprintf(", burst: %v", r.Burst)
+			}
+			set = append(set, "rate: {"+rate+"}")
 		}
 		set = append(set, t.printRouting()...)
 		fmt.Fprintf(w, "  %q: {%s}\n", name, strings.Join(set, ", "))

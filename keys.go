@@ -44,7 +44,7 @@ func (s *server) followKeys(ctx context.Context) error {
 		encoding = pipeline.EncodingNone
 	}
 	k := &s.keys
-	k.mover = stream.NewMover(s.publisher, stream.MoverConfig{Keys: &k.table, MaxAge: s.cfg.QuarantineAge, Encoding: encoding, Logger: s.log})
+	k.mover = stream.NewMover(s.publisher, stream.MoverConfig{Keys: &k.table, MaxAge: s.cfg.QuarantineAge, Encoding: encoding, Alone: s.cfg.NATSURL == "", Logger: s.log})
 	k.follower = stream.FollowKeymap(stream.FollowConfig{
 		JetStream: s.publisher.JetStream, Layout: s.layout, VerifyOnly: s.cfg.Streams == streamsVerify,
 		Map: &k.table, Changed: k.mover.Changed, Logger: s.log})

@@ -182,7 +182,7 @@ func messages(t *testing.T, js jetstream.JetStream, stream string) uint64 {
 }
 
 // leftQuarantine waits until nothing is left there. What was in the hands of a
-// mover that was killed comes again after half a minute.
+// mover that was killed comes again after half a minute on an external server.
 func leftQuarantine(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	within(t, 3*patience, "quarantine is empty", func() bool { return messages(t, js, "caliper-quarantine") == 0 })

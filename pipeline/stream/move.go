@@ -93,6 +93,10 @@ func (m *Mover) take(msgs []jetstream.Msg) (uint64, []*source) {
 		}
 		seq := meta.Sequence.Stream
 		m.held[seq] = &heldMessage{reply: msg.Reply(), oldest: meta.Timestamp, touched: time.Now()}
+		delete(m.others, seq)
+		if m.taken != nil {
+			m.taken[seq] = true
+		}
 		sources = append(sources, &source{msg: msg, seq: seq, delay: moverPause})
 	}
 	return m.acted, sources

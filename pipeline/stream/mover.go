@@ -25,11 +25,13 @@ const (
 	// moverConsumer is the durable consumer that all movers share.
 	moverConsumer = "mover"
 	// moverAckWait is how long the messages of a mover that is gone wait for
-	// another. With a restart it must be well below the streams' duplicate window,
+	// another, where there can be others. With a restart it must be well below the streams' duplicate window,
 	// in which what was moved already is recognised. A mover that lives says so
 	// every moverTouch.
 	moverAckWait = 30 * time.Second
 	moverTouch   = 8 * time.Second
+	// moverCount is how often there is a look at what others have in hand.
+	moverCount = 5 * time.Second
 	// moverPending is how many messages may wait in the movers' hands. Each takes
 	// about 700 bytes of memory.
 	moverPending = 20_000
@@ -73,6 +75,9 @@ type MoverConfig struct {
 	// Encoding is the Content-Encoding of messages: pipeline.EncodingNone or
 	// another, which means snappy.
 	Encoding string
+	// Alone says that no other mover can be on this store: what one that was killed
+	// had in hand is then taken over at once.
+	Alone bool
 	// Logger takes failures. Nil means slog.Default().
 	Logger *slog.Logger
 }
@@ -84,8 +89,10 @@ type MoverStats struct {
 	Enriched, Standard, Merged uint64
 	// Failures are messages that could not be dealt with, and were tried again.
 	Failures uint64
-	// Waiting are the records in this mover's hands, in so many Messages, and
-	// Oldest is when the first of them was received; zero without any.
+	// Waiting are the records in the topic, in so many Messages, and Oldest is when
+	// the first of them was received; zero without any. Of those that are not in
+	// this mover's hands it is known some seconds late, and their time is that of
+	// their message.
 	Waiting, Messages int
 	Oldest            time.Time
 }
@@ -116,8 +123,10 @@ type Mover struct {
 
 	mu      sync.Mutex // guards what follows
 	held    map[uint64]*heldMessage
-	changed partitionSet // since the last time held messages were looked through
-	first   time.Time    // of these changes
+	others  map[uint64]otherMessage // not in hand, by sequence
+	taken   map[uint64]bool         // into hand while there is a count; else nil
+	changed partitionSet            // since the last time held messages were looked through
+	first   time.Time               // of these changes
 	last    time.Time
 	acted   uint64 // counts the times
 	// mergeAfter is when small messages may be joined again, after there was no
@@ -198,9 +207,12 @@ func (m *Mover) Stats() MoverStats {
 	for _, h := range m.held {
 		s.Waiting += h.records
 		s.Messages++
-		if s.Oldest.IsZero() || h.oldest.Before(s.Oldest) {
-			s.Oldest = h.oldest
-		}
+		s.Oldest = earlier(s.Oldest, h.oldest)
+	}
+	for _, o := range m.others {
+		s.Waiting += o.records
+		s.Messages++
+		s.Oldest = earlier(s.Oldest, o.stored)
 	}
 	return s
 }
@@ -235,6 +247,11 @@ func (m *Mover) session(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return fmt.Errorf("stream: stream %s: %w", name, err)
 	}
+	if m.cfg.Alone {
+		if err := s.DeleteConsumer(limited, moverConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("stream: delete consumer %s of stream %s: %w", moverConsumer, name, err)
+		}
+	}
 	cons, err := s.CreateOrUpdateConsumer(limited, jetstream.ConsumerConfig{
 		Durable:       moverConsumer,
 		Description:   "moves records out of quarantine",
@@ -249,6 +266,7 @@ func (m *Mover) session(ctx context.Context, js jetstream.JetStream) error {
 	var tending sync.WaitGroup
 	ctx, end := context.WithCancel(ctx)
 	tending.Go(func() { m.tend(ctx, js) })
+	tending.Go(func() { m.count(ctx, js, cons) })
 	defer func() {
 		end()
 		tending.Wait()

@@ -43,8 +43,14 @@ type mover struct {
 
 func startMover(t *testing.T, p *Publisher, age time.Duration) *mover {
 	t.Helper()
+	return startMoverWith(t, p, MoverConfig{MaxAge: age})
+}
+
+func startMoverWith(t *testing.T, p *Publisher, cfg MoverConfig) *mover {
+	t.Helper()
 	table := new(keymap.Map)
-	m := &mover{Mover: NewMover(p, MoverConfig{Keys: table, MaxAge: age, Encoding: "snappy", Logger: quiet()})}
+	cfg.Keys, cfg.Encoding, cfg.Logger = table, "snappy", quiet()
+	m := &mover{Mover: NewMover(p, cfg)}
 	m.follower = FollowKeymap(FollowConfig{JetStream: p.JetStream, Layout: p.layout, Map: table, Changed: m.Changed, Logger: quiet()})
 	m.Start(m.follower.Loaded())
 	t.Cleanup(m.close)
@@ -227,6 +233,76 @@ func TestMoverAfterAKill(t *testing.T) {
 			}
 		})
 	}
+}
+
+// killedMover takes the messages of quarantine into its hands as a mover does,
+// and does nothing with them.
+func killedMover(t *testing.T, js jetstream.JetStream, n int) []jetstream.Msg {
+	t.Helper()
+	cons, err := js.CreateOrUpdateConsumer(deadline(t), "caliper-quarantine", jetstream.ConsumerConfig{
+		Durable: moverConsumer, Description: "moves records out of quarantine", AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: moverAckWait, MaxAckPending: moverPending})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := cons.Fetch(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var msgs []jetstream.Msg
+	for msg := range batch.Messages() {
+		msgs = append(msgs, msg)
+	}
+	if len(msgs) != n {
+		t.Fatalf("%d messages, want %d, %v", len(msgs), n, batch.Error())
+	}
+	return msgs
+}
+
+// TestMoverAloneTakesOver is that a mover that knows to be alone does not wait
+// for the server to miss the one before: nothing is delivered a second time.
+func TestMoverAloneTakesOver(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	publish(t, p, message("quarantine", "1", waitingRecord("a", "63", time.Now())))
+	killedMover(t, js, 1)
+	importRows(t, js, course("63", "C63"))
+	startMoverWith(t, p, MoverConfig{MaxAge: time.Hour, Alone: true})
+	eventually(t, "it moves", count(t, js, "enriched")(1))
+	cons, err := js.Consumer(deadline(t), "caliper-quarantine", moverConsumer)
+	if err != nil || cons.CachedInfo().Delivered.Consumer != 1 {
+		t.Errorf("delivered %d times, %v", cons.CachedInfo().Delivered.Consumer, err)
+	}
+}
+
+// TestMoverCountsWhatOthersHold is that the numbers are of the topic, whoever
+// has its messages.
+func TestMoverCountsWhatOthersHold(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	publish(t, p, message("quarantine", "1", waitingRecord("a", "63", time.Now()), waitingRecord("b", "63", time.Now()), waitingRecord("c", "63", time.Now())))
+	held := killedMover(t, js, 1)[0] // one that lives, until it ends
+	publish(t, p, message("quarantine", "2", waitingRecord("d", "63", time.Now()), waitingRecord("e", "63", time.Now())))
+	m := startMover(t, p, time.Hour)
+	waiting := func(records, messages int) func() bool {
+		return func() bool {
+			if held != nil && held.InProgress() != nil {
+				t.Error("the message is no longer in hand")
+			}
+			s := m.Stats()
+			return s.Waiting == records && s.Messages == messages && s.Oldest.IsZero() == (records == 0)
+		}
+	}
+	eventually(t, "both messages count", waiting(5, 2))
+	if err := held.Nak(); err != nil {
+		t.Fatal(err)
+	}
+	held = nil
+	eventually(t, "both are in hand", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.held) == 2 })
+	eventually(t, "each counts once", waiting(5, 2))
+	importRows(t, js, course("63", "C63"))
+	eventually(t, "all move", count(t, js, "enriched")(5))
+	eventually(t, "nothing waits", waiting(0, 0))
 }
 
 // once demands that events 0 to n-1 are each once in enriched or standard, or

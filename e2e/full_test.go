@@ -108,3 +108,50 @@ func TestAFullStore(t *testing.T) {
 		t.Error("the program was restarted")
 	}
 }
+
+// A full quarantine refuses what would wait there, with all of its envelope, and
+// nothing else; what was acknowledged moves when its keys are known, and makes room.
+func TestAFullQuarantine(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "CALIPER_STORE_BYTES=8MiB", "CALIPER_CONTENT_ENCODING=none")
+	h.write("edge.yaml", keysFile)
+	s := h.serve("--config", "edge.yaml")
+	waits := func(n int) string {
+		return strings.Replace(launchedEvent(eventID("waits", n), 63), `"type":"NavigationEvent"`, `"type":"NavigationEvent","name":"`+strings.Repeat("x", 50_000)+`"`, 1)
+	}
+	post := func(events ...string) answer {
+		t.Helper()
+		return s.post(routingEnvelope("https://example.edu/sensors/1", events...))
+	}
+	var acked []string
+	for n := 0; ; n++ {
+		a := post(waits(n))
+		if a.status != 200 {
+			a.want(t, 503, `"message":"Store is full."`)
+			if a.header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+			break
+		}
+		acked = append(acked, eventID("waits", n))
+		if n == 100 {
+			t.Fatal("5 MB fit into a tenth of 8 MiB")
+		}
+	}
+	if len(acked) < 5 {
+		t.Errorf("full after %d events", len(acked))
+	}
+	// Of this one no rule says anything.
+	other := strings.NewReplacer("NavigationEvent", "ViewEvent", "NavigatedTo", "Viewed").Replace(routingEvent(eventID("other"), ""))
+	post(waits(1000), other).want(t, 503, `"message":"Store is full."`)
+	post(other).want(t, 200, `"topics":{"standard":`)
+	if a := s.get(s.admin + "/readyz"); a.status != 200 {
+		t.Errorf("readyz: %d %s", a.status, a.body)
+	}
+
+	h.learn("demo", 63, 63)
+	leftQuarantine(t, h.operator())
+	h.arrived(acked)
+	post(waits(1001)).want(t, 200, `"topics":{"enriched":`)
+	s.stop()
+}

@@ -45,3 +45,31 @@ func TestRejectedOfARunningProgram(t *testing.T) {
 		t.Errorf("switched off: %d %s", a.status, a.body)
 	}
 }
+
+// Switched off for all tools, nothing that is refused is kept, but of a tool for
+// which the file says otherwise.
+func TestRejectedIsOff(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, "CALIPER_REJECTED=off")
+	s := h.serve()
+	bad := strings.Replace(envelope("", eventID("bad")), `"actor":`, `"actress":`, 1)
+	mixed := strings.Replace(envelope("", eventID("worse"), eventID("good")), `"actor":`, `"actress":`, 1)
+	for _, body := range []string{bad, `{"sensor":`, `{}`} {
+		if a := s.post(body); a.status < 400 || strings.Contains(a.body, "topics") {
+			t.Errorf("answered %d %s", a.status, a.body)
+		}
+	}
+	s.post(mixed).want(t, 202, `{"accepted":1,"rejected":1,"topics":{"standard":"standard:1"},"routes":[null,"standard"]}`)
+	if out := h.must("tail", "rejected", "--no-follow"); out != "" {
+		t.Errorf("kept all the same:\n%s", out)
+	}
+	for name, n := range s.numbers() {
+		if strings.HasPrefix(name, "caliper_rejected_") && n != 0 {
+			t.Errorf("%s is %v", name, n)
+		}
+	}
+	s.stop()
+
+	h.write("edge.yaml", "tools:\n  demo: {rejected: on}\n")
+	h.serve("--config", "edge.yaml").post(bad).want(t, 400, `"rejected:1"`)
+}

@@ -91,12 +91,15 @@ func (f *KeymapFollower) Close() {
 
 func (f *KeymapFollower) run(ctx context.Context) {
 	defer close(f.done)
+	missing := false
 	for ctx.Err() == nil {
 		err := errNotConnected
 		if js := f.cfg.JetStream(); js != nil {
 			err = f.follow(ctx, js)
 		}
-		if ctx.Err() == nil {
+		was := missing
+		missing = errors.Is(err, jetstream.ErrBucketNotFound)
+		if ctx.Err() == nil && !(missing && was) { // that there is none may last
 			f.cfg.Logger.Warn("the key map is not followed at the moment", "error", err)
 		}
 		select {

@@ -1,11 +1,14 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -233,5 +236,25 @@ func TestAFullKeymapSaysSo(t *testing.T) {
 	}
 	if _, err := OpenKeymap(deadline(t), p.JetStream(), Layout{Prefix: "other"}); !errors.Is(err, jetstream.ErrBucketNotFound) {
 		t.Errorf("a bucket that is not there: %v", err)
+	}
+}
+
+// TestKeymapThatIsMissing is that a follower that may not make the bucket has an
+// empty key map, says so once, and follows the bucket when somebody makes it.
+func TestKeymapThatIsMissing(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	var log bytes.Buffer
+	var attempts atomic.Int64
+	table := new(keymap.Map)
+	f := FollowKeymap(FollowConfig{Layout: p.layout, VerifyOnly: true, Map: table, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		JetStream: func() jetstream.JetStream { attempts.Add(1); return p.JetStream() }})
+	defer f.Close()
+	<-f.Loaded()
+	eventually(t, "it looks again and again", func() bool { return attempts.Load() >= 4 })
+	importRows(t, p.JetStream(), course("63", "C63"))
+	eventually(t, "it follows", func() bool { _, known := table.Lookup("Engage", "course", []byte("63")); return known })
+	f.Close()
+	if n := strings.Count(log.String(), "not followed"); n != 1 {
+		t.Errorf("it was said %d times:\n%s", n, log.String())
 	}
 }

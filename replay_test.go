@@ -277,3 +277,25 @@ func TestReplayOfOtherContent(t *testing.T) {
 		}
 	}
 }
+
+// What is standard because its keys are not known stays: quarantine would send
+// it back, and it would be there twice. What was refused waits there.
+func TestReplayWithoutKeys(t *testing.T) {
+	const identified = `,"federatedSession":{"messageParameters":{"custom_canvas_course_id":"63"}},"id"`
+	line := rejectedLine("T", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"event":`+strings.Replace(testEvent("a"), `,"id"`, identified, 1))
+	config := filepath.Join(t.TempDir(), "edge.yaml")
+	rules := "rules:\n  - {name: keyed, when: {tool: T}, topic: enriched, identifiers: [lti], keys: [course]}\n"
+	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for source, want := range map[string]int{"standard": 0, "rejected": 1} {
+		dir, read := storeOf(t, "", source, line)
+		out, _, err := runCommand(t, "replay", source, "--yes", "--data-dir", dir, "--config", config)
+		if err != nil || strings.Contains(out, "its keys are not known") != (want == 0) {
+			t.Errorf("replay %s: %s, %v", source, out, err)
+		}
+		if n := len(read("quarantine")); n != want {
+			t.Errorf("replay %s has put %d records into quarantine, want %d", source, n, want)
+		}
+	}
+}

@@ -266,8 +266,15 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 		}
 		for place := range set.All {
 			to := r.pipeline.Topics()[place]
-			if to == r.source {
-				if err := stay("it belongs here"); err != nil {
+			why := ""
+			switch {
+			case to == r.source:
+				why = "it belongs here"
+			case to == topicQuarantine && r.source == pipeline.TopicStandard: // from where it would come back, and be there twice
+				why = "its keys are not known"
+			}
+			if why != "" {
+				if err := stay(why); err != nil {
 					return err
 				}
 				continue

@@ -24,6 +24,7 @@ type body struct {
 	reserved int64
 	room     *pipeline.Share // of the budget: the tool's
 	patience time.Duration   // in a wait for room
+	spare    *sync.Pool      // where buffers of other bodies are
 }
 
 // bodies keeps buffers for reuse.
@@ -69,7 +70,7 @@ func (e *Endpoint) newBody(room *pipeline.Share) *body {
 	if b == nil {
 		b = new(body)
 	}
-	b.room, b.patience = room, e.cfg.RequestTimeout/roomShare
+	b.room, b.patience, b.spare = room, e.cfg.RequestTimeout/roomShare, &e.bodies.pool
 	return b
 }
 
@@ -85,11 +86,30 @@ func (e *Endpoint) release(b *body) {
 // grow makes room for n bytes more, for which it may wait, and reports whether the
 // budget has them.
 func (b *body) grow(n int) bool {
-	if !b.room.Body(int64(n), b.patience) {
+	if !b.room.Body(int64(n), 0) && !b.wait(n) {
 		return false
 	}
 	b.reserved += int64(n)
 	b.buf = slices.Grow(b.buf, n)
+	return true
+}
+
+// wait is grow where there is no room at once. The budget does not count a buffer
+// that was kept from an earlier request, so whoever waits leaves it to the others:
+// a buffer of up to keepBytes in each wait would be many times the budget.
+func (b *body) wait(n int) bool {
+	if len(b.buf) == 0 && cap(b.buf) > 0 {
+		b.spare.Put(&body{buf: b.buf})
+		b.buf = nil
+	}
+	if !b.room.Body(int64(n), b.patience) {
+		return false
+	}
+	if b.buf == nil {
+		if other, _ := b.spare.Get().(*body); other != nil {
+			b.buf = other.buf
+		}
+	}
 	return true
 }
 

@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"internal/importrules":  {},
 	"internal/natstest":     {}, // for tests alone
 	"internal/visible":      {}, // a function of text
+	"internal/syncloss":     {}, // shows what the kernel does without us
 	"e2e":                   {},
 	"bench":                 {},                                              // tests only
 	"bench/corpus":          {},                                              // standard library only: everything that sends shares it

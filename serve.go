@@ -227,7 +227,7 @@ func (s *server) openStore(ctx context.Context) error {
 			return err
 		}
 		s.publisher, err = stream.OpenEmbedded(ctx, stream.EmbeddedConfig{
-			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tlsConfig(), Key: key, OldKey: old, Layout: s.layout, Logger: s.log})
+			Dir: s.cfg.DataDir, Listen: s.cfg.NATSListen, TLS: s.tlsConfig(), Key: key, OldKey: old, Layout: s.layout, Logger: s.log, Stuck: s.stuck(s.cfg.DataDir)})
 	}
 	if err != nil {
 		return err
@@ -245,6 +245,16 @@ func (s *server) openStore(ctx context.Context) error {
 		s.log.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(differences))
 	}
 	return s.openSpool(ctx)
+}
+
+// stuck ends the program, for its supervisor to start it anew: the store of a
+// folder can neither be used nor opened again. What was acknowledged is synced,
+// and requests have had their 503 long before.
+func (s *server) stuck(folder string) func() {
+	return func() {
+		s.log.Error("the store does not end; the program does, to be started anew", "folder", folder)
+		os.Exit(1)
+	}
 }
 
 // storeKeys reads the keys of what is stored on this host; empty ones where it

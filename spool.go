@@ -100,7 +100,7 @@ func (s *server) openSpool(ctx context.Context) error {
 		return err
 	}
 	s.spool, err = stream.OpenSpool(ctx, s.publisher, stream.EmbeddedConfig{
-		Dir: s.cfg.SpoolDir, MaxBytes: bytes, Key: key, OldKey: old, Logger: s.log})
+		Dir: s.cfg.SpoolDir, MaxBytes: bytes, Key: key, OldKey: old, Logger: s.log, Stuck: s.stuck(s.cfg.SpoolDir)})
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -166,6 +167,36 @@ func TestFaultDiskError(t *testing.T) {
 	if n := r.Ledger.Missing.Events; n > 0 {
 		t.Logf("the filesystem lost %d events whose sync it had reported as done", n)
 	}
+	s.stop()
+}
+
+// A disk that stands still under the store: the store can neither write nor end.
+// The program refuses meanwhile, and ends itself, so that its supervisor starts
+// it on a disk that works.
+func TestFaultDiskStandsStill(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	h := newFaultHome(t)
+	mountDisk(t, h.data(""), "128")
+	s := h.serve()
+	load := h.sensors(s)
+	s.flows(300)
+	if err := run("fsfreeze", "-f", h.data("")); err != nil {
+		t.Skipf("needs fsfreeze: %v", err)
+	}
+	thaw := sync.OnceValue(func() error { return run("fsfreeze", "-u", h.data("")) })
+	t.Cleanup(func() { _ = thaw() }) // or nothing could be unmounted
+	s.ready(503)
+	within(t, 3*patience, "the program gives up", func() bool { return strings.Contains(s.stderr.String(), "the store does not end") })
+	if err := thaw(); err != nil { // what waits for the disk ends only then
+		t.Fatal(err)
+	}
+	if code := s.wait(); code == 0 {
+		t.Error("exit 0 of a program that gave up")
+	}
+	s = h.serve()
+	s.flows(300)
+	load.proved()
 	s.stop()
 }
 

@@ -35,7 +35,12 @@ const (
 	// takes. The pull must end first: what comes later would go nowhere.
 	pullThreshold  = 5 * time.Minute
 	maxPullExpires = 4 * time.Minute
+	// healthTimeout bounds a question to the server that it answers out of memory.
+	healthTimeout = 200 * time.Millisecond
 )
+
+// stopTimeout is how long a server may take to end; a test makes it short.
+var stopTimeout = time.Minute
 
 // EmbeddedConfig is what the server inside this process needs.
 type EmbeddedConfig struct {
@@ -59,6 +64,10 @@ type EmbeddedConfig struct {
 	Layout Layout
 	// Logger takes the server's warnings and errors. Nil means slog.Default().
 	Logger *slog.Logger
+	// Stuck, where it is set, is called when the server has not ended a minute after
+	// it was told to: the disk stands still, or the server waits for itself. Nothing
+	// can be stored then until the process is started anew.
+	Stuck func()
 }
 
 // embedded is a server inside this process.
@@ -291,9 +300,13 @@ func (e *embedded) shut() {
 	srv := e.srv
 	e.srv = nil
 	e.mu.Unlock()
-	if srv != nil {
-		stop(srv)
+	if srv == nil {
+		return
 	}
+	if e.cfg.Stuck != nil {
+		defer time.AfterFunc(stopTimeout, e.cfg.Stuck).Stop()
+	}
+	stop(srv)
 }
 
 func stop(srv *server.Server) {
@@ -325,6 +338,8 @@ func (e *embedded) level(int) pipeline.Level { return pipeline.LevelFsync }
 func (e *embedded) settle(stream string) error { return e.names[stream].sync() }
 
 // frozen asks the server, which answers publishes to such a stream with silence.
+// Where the disk stands still the server does not answer that either: then nothing
+// is known.
 func (e *embedded) frozen(stream string) bool {
 	e.mu.Lock()
 	srv := e.srv
@@ -332,8 +347,16 @@ func (e *embedded) frozen(stream string) bool {
 	if srv == nil {
 		return false // being opened anew
 	}
-	h := srv.Healthz(&server.HealthzOptions{Account: storeAccount, Stream: stream})
-	return h.StatusCode == http.StatusServiceUnavailable
+	answer := make(chan int, 1)
+	go func() {
+		answer <- srv.Healthz(&server.HealthzOptions{Account: storeAccount, Stream: stream}).StatusCode
+	}()
+	select {
+	case status := <-answer:
+		return status == http.StatusServiceUnavailable
+	case <-time.After(healthTimeout):
+		return false
+	}
 }
 
 func (e *embedded) addr() string {

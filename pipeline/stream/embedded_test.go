@@ -353,3 +353,38 @@ func TestBeyondLoopbackWithTLS(t *testing.T) {
 		t.Error("the server answered a client without TLS")
 	}
 }
+
+// Not parallel: it changes how long a server may take to end.
+func TestStuck(t *testing.T) {
+	told := make(chan struct{}, 1)
+	open := func() *Publisher {
+		p, err := OpenEmbedded(deadline(t), EmbeddedConfig{Dir: t.TempDir(), Layout: testLayout(), Logger: quiet(), Stuck: func() { told <- struct{}{} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := open()
+	if err := p.Probe(deadline(t)); err != nil { // which ends the server and starts another
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told:
+		t.Error("a server that ended in time was called stuck")
+	default:
+	}
+
+	defer func(d time.Duration) { stopTimeout = d }(stopTimeout)
+	stopTimeout = 0
+	if err := open().Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told:
+	case <-deadline(t).Done():
+		t.Error("nobody was told of a server that did not end in time")
+	}
+}

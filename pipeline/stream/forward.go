@@ -3,12 +3,14 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
 
 	"caliperedge/pipeline"
 )
@@ -30,6 +32,10 @@ const (
 	// lookEvery is how often the spool is looked at while nothing should be in it:
 	// a write whose outcome was unknown may have been one.
 	lookEvery = 10 * time.Second
+	// purgeRoom is the free space in bytes below which nothing is taken out of the
+	// spool: the server notes what is gone, and where the disk has no room for these
+	// notes it waits for itself for ever (nats-server 2.15.2, compactLocked).
+	purgeRoom = 1 << 20
 	// maxAcked bounds the IDs remembered, also while a broken spool lets nothing go.
 	maxAcked = 10_000
 )
@@ -183,7 +189,10 @@ func (f *forwarder) purge(ctx context.Context) bool {
 	}
 	limited, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	err := f.stream.Purge(limited, jetstream.WithPurgeSequence(f.done+1))
+	err := room(f.s.dir)
+	if err == nil {
+		err = f.stream.Purge(limited, jetstream.WithPurgeSequence(f.done+1))
+	}
 	if err == nil {
 		f.kept = 0
 		f.s.full.Store(false)
@@ -194,6 +203,18 @@ func (f *forwarder) purge(ctx context.Context) bool {
 		clear(f.acked)
 	}
 	return err == nil
+}
+
+// room returns an error where the disk of dir has less than purgeRoom.
+func room(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < purgeRoom {
+		return fmt.Errorf("the disk of %s has %d bytes left, and %d are needed", dir, free, purgeRoom)
+	}
+	return nil
 }
 
 // remoteFailed notes that the server did not take a message, and returns how

@@ -31,6 +31,7 @@ const repetitionWindow = time.Minute
 // All methods may be called concurrently.
 type Spool struct {
 	remote, local *Publisher
+	dir           string
 	log           *slog.Logger
 	names         []string // of the topics, in order
 	topics        map[string]*spoolTopic
@@ -56,7 +57,7 @@ func OpenSpool(ctx context.Context, remote *Publisher, cfg EmbeddedConfig) (*Spo
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	s := &Spool{remote: remote, log: cfg.Logger, topics: make(map[string]*spoolTopic), maxBytes: cfg.MaxBytes}
+	s := &Spool{remote: remote, dir: cfg.Dir, log: cfg.Logger, topics: make(map[string]*spoolTopic), maxBytes: cfg.MaxBytes}
 	for _, t := range remote.layout.Topics {
 		cfg.Layout.Topics = append(cfg.Layout.Topics, Topic{Name: t.Name})
 		s.names = append(s.names, t.Name)
@@ -153,14 +154,34 @@ func (s *Spool) store(ctx context.Context, t *spoolTopic, m *pipeline.Message) (
 // it failed, because a stream that met an I/O error stays frozen until then. An
 // error means that neither the spool nor the server can be used.
 func (s *Spool) Probe(ctx context.Context) error {
+	failed := s.suspect.Load()
 	err := s.mend(ctx)
 	if err == nil {
+		if failed {
+			s.catchUp(ctx)
+		}
 		return nil
 	}
 	if s.remote.Probe(ctx) == nil {
 		return nil // topics of which the spool holds nothing can go on
 	}
 	return fmt.Errorf("spool: %w", err)
+}
+
+// catchUp gives the forwarders a moment in which nothing is written. Where the
+// disk is full the next write would freeze the spool again, and they can read it
+// only until then; once all is forwarded, messages go straight again.
+func (s *Spool) catchUp(ctx context.Context) {
+	for end := time.Now().Add(catchUpWait); time.Now().Before(end) && len(s.Waiting()) > 0; {
+		if _, away := s.remote.open(); away != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(drainPoll):
+		}
+	}
 }
 
 // mend opens the local store anew if that is needed.
@@ -276,7 +297,11 @@ func (s *Spool) Drain(ctx context.Context) {
 	}
 }
 
-const drainPoll = 20 * time.Millisecond
+const (
+	drainPoll = 20 * time.Millisecond
+	// catchUpWait is longer than a forwarder pauses.
+	catchUpWait = 2 * longestPause
+)
 
 // Close ends the forwarders and shuts the local store down.
 func (s *Spool) Close() error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
 )
 
@@ -129,19 +130,31 @@ var errTooManyEvents = errors.New("more than 4,000,000 events to be written; tak
 const maxEvents = 4_000_000
 
 // readTargets looks which of the events that are to be written their topics
-// have already, and which have others of the same id.
+// have already, and which have others of the same id. What is for quarantine may
+// have been there before and have moved on: it is looked for in all three.
 func (r *replayer) readTargets() error {
-	targets := make(map[string]bool)
+	targets := make(map[string][]string) // by the topic that is read
+	add := func(topic, target string) {
+		if !slices.Contains(targets[topic], target) {
+			targets[topic] = append(targets[topic], target)
+		}
+	}
 	for o, t := range r.tallies {
 		if t.write > 0 {
-			targets[o.to] = true
+			add(o.to, o.to)
+		}
+		if t.write > 0 && o.to == topicQuarantine {
+			add(pipeline.TopicStandard, o.to)
+			add(rules.Enriched, o.to)
 		}
 	}
 	for _, topic := range slices.Sorted(maps.Keys(targets)) {
 		p := r.inv.progress("looking for the same events in " + topic)
 		err := stream.Tail(r.inv.ctx, r.js, r.layout, topic, stream.TailOptions{}, func(record []byte, _ stream.Address) error {
 			p.step()
-			r.find(topic, record)
+			for _, target := range targets[topic] {
+				r.find(target, record)
+			}
 			return nil
 		})
 		if err != nil {

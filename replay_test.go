@@ -23,6 +23,14 @@ import (
 // storeOf opens a store as serve does, with lines in a topic, one a message.
 func storeOf(t *testing.T, file, topic string, lines ...string) (dir string, read func(topic string) []map[string]any) {
 	t.Helper()
+	dir, read, put := openStore(t, file)
+	put(topic, lines...)
+	return dir, read
+}
+
+// openStore opens a store as serve does. put stores lines in a topic, one a message.
+func openStore(t *testing.T, file string) (dir string, read func(topic string) []map[string]any, put func(topic string, lines ...string)) {
+	t.Helper()
 	dir = t.TempDir()
 	c, _, err := load(t, []string{"--data-dir", dir, "--store-bytes", "64MiB"}, nil, file)
 	if err != nil {
@@ -33,20 +41,23 @@ func storeOf(t *testing.T, file, topic string, lines ...string) (dir string, rea
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
 	p, err := stream.OpenEmbedded(ctx, stream.EmbeddedConfig{Dir: dir, Listen: "127.0.0.1:0", Layout: layout, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
-	for i, line := range lines {
-		body := []byte(line + "\n")
-		m := pipeline.Message{Topic: topic, ID: fmt.Sprint(i), Records: bytes.Count(body, []byte("\n")), Bytes: len(body), Body: body}
-		if _, err := p.Publish(ctx, &m); err != nil {
-			t.Fatal(err)
+	put = func(topic string, lines ...string) {
+		t.Helper()
+		for i, line := range lines {
+			body := []byte(line + "\n")
+			m := pipeline.Message{Topic: topic, ID: fmt.Sprint(i), Records: bytes.Count(body, []byte("\n")), Bytes: len(body), Body: body}
+			if _, err := p.Publish(ctx, &m); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	return dir, func(topic string) (records []map[string]any) {
+	read = func(topic string) (records []map[string]any) {
 		t.Helper()
 		err := stream.Tail(context.Background(), p.JetStream(), layout, topic, stream.TailOptions{}, func(line []byte, _ stream.Address) error {
 			var r map[string]any
@@ -61,6 +72,7 @@ func storeOf(t *testing.T, file, topic string, lines ...string) (dir string, rea
 		}
 		return records
 	}
+	return dir, read, put
 }
 
 // runCommand runs the program in this process.
@@ -296,6 +308,31 @@ func TestReplayWithoutKeys(t *testing.T) {
 		}
 		if n := len(read("quarantine")); n != want {
 			t.Errorf("replay %s has put %d records into quarantine, want %d", source, n, want)
+		}
+	}
+}
+
+// What was sent to quarantine before and has moved on from there is not sent
+// again: it would be twice where it went.
+func TestReplayOfWhatLeftQuarantine(t *testing.T) {
+	const identified = `,"federatedSession":{"messageParameters":{"custom_canvas_course_id":"63"}},"id"`
+	event := strings.Replace(testEvent("a"), `,"id"`, identified, 1)
+	other := strings.Replace(event, "https://e/1", "https://e/2", 1)
+	line := func(topic, event string) string {
+		return fmt.Sprintf(`{"id":"a","type":"NavigationEvent","action":"NavigatedTo","eventTime":"2018-10-03T18:21:08.897Z","tool":"T","topic":%q,"received":"2026-11-22T12:00:00.000Z",%s,"event":%s}`, topic, testEnvelopeHead, event)
+	}
+	config := filepath.Join(t.TempDir(), "edge.yaml")
+	rules := "rules:\n  - {name: keyed, when: {tool: T}, topic: enriched, identifiers: [lti], keys: [course]}\n"
+	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"standard", "enriched"} {
+		dir, read, put := openStore(t, "")
+		put("rejected", line("rejected", event), line("rejected", other))
+		put(to, line(to, event))
+		out, _, err := runCommand(t, "replay", "rejected", "--yes", "--data-dir", dir, "--config", config)
+		if got := read("quarantine"); err != nil || len(got) != 1 || got[0]["actor"] != "https://e/2" || got[0]["conflict"] != true {
+			t.Errorf("with the event in %s: %s, %v, quarantine has %v, want the other event alone, marked", to, out, err, got)
 		}
 	}
 }

@@ -199,7 +199,7 @@ func (r *replayer) note(o outcome, c candidate) error {
 	return nil
 }
 
-// find notes that a topic holds a record.
+// find notes that a topic holds a record, or has passed it on.
 func (r *replayer) find(topic string, record []byte) {
 	c, ok := identify(topic, record)
 	if !ok {

@@ -155,7 +155,7 @@ func (l *Live) load(force bool) error {
 		err = fmt.Errorf("expired at %s", next.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if err != nil {
-		return l.refuse(fmt.Errorf("certificate %s with key %s: %w", l.files.Chain, l.files.Key, err), before == nil || known)
+		return l.refuse(fmt.Errorf("certificate %s with key %s: %w", l.files.Chain, l.files.Key, err), before == nil)
 	}
 	l.current.Store(next)
 	l.mu.Lock()

@@ -123,7 +123,7 @@ func TestFollows(t *testing.T) {
 }
 
 // TestKeepsWhileFilesAreBad: whatever lies on the disk, a good pair stays, and
-// each bad content is complained of once.
+// each bad content is complained of once, and whenever it is asked for again.
 func TestKeepsWhileFilesAreBad(t *testing.T) {
 	dir := t.TempDir()
 	goodChain, goodKey := pair(t, 1, time.Hour)
@@ -141,8 +141,12 @@ func TestKeepsWhileFilesAreBad(t *testing.T) {
 	} {
 		bad()
 		eventually(t, name+" is refused", func() bool { return l.Status().Failures > failures })
+		complaints := lg.count("the former one stays in force")
 		if err := l.Reload(); err == nil || !strings.Contains(err.Error(), "tls.crt") {
 			t.Errorf("%s: reload: %v, want an error that names the file", name, err)
+		}
+		if lg.count("the former one stays in force") == complaints {
+			t.Errorf("%s: a reload that was asked for says nothing", name)
 		}
 		failures = l.Status().Failures
 		if serial(t, l) != 1 {

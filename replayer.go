@@ -65,9 +65,15 @@ func readChoice(flags *pflag.FlagSet, now time.Time) (c choice, err error) {
 			return c, fmt.Errorf("--%s: %w\n%w", name, err, errUsage)
 		}
 	}
+	if c.isEmpty() {
+		return c, fmt.Errorf("--until: it is not after what --since begins with\n%w", errUsage)
+	}
 	c.tools, err = flags.GetStringSlice("tool")
 	return c, err
 }
+
+// isEmpty tells that no time is in the range.
+func (c *choice) isEmpty() bool { return !c.until.IsZero() && !c.since.Before(c.until) }
 
 func (c *choice) takes(tool string, received time.Time) bool {
 	return !received.Before(c.since) && (c.until.IsZero() || received.Before(c.until)) &&

@@ -109,6 +109,9 @@ func (r *shapeReader) readChoices(now time.Time) (err error) {
 	if r.before != nil && before.until.IsZero() {
 		return fmt.Errorf("--compare-since: the period before has no end; set --compare-until or --since\n%w", errUsage)
 	}
+	if r.before != nil && before.isEmpty() {
+		return fmt.Errorf("--compare-since: the period before has no time in it: it ends before it begins\n%w", errUsage)
+	}
 	return nil
 }
 

@@ -56,7 +56,8 @@ func TestShapesCommand(t *testing.T) {
 	if out, _, err := runCommand(t, "shapes", envelope, "--format", "html"); err != nil || !strings.HasPrefix(out, "<!DOCTYPE html>") || !strings.Contains(out, "NavigationEvent / NavigatedTo") {
 		t.Errorf("as a page: %.100s, %v", out, err)
 	}
-	for _, args := range [][]string{{"nowhere"}, {envelope, "--format", "pdf"}, {envelope, "--compare-since", "1h"}, {envelope, "--since", "soon"}} {
+	for _, args := range [][]string{{"nowhere"}, {envelope, "--format", "pdf"}, {envelope, "--compare-since", "1h"}, {envelope, "--since", "soon"},
+		{envelope, "--since", "2026-11-02", "--until", "2026-11-01"}, {envelope, "--compare-since", "2026-11-02", "--compare-until", "2026-11-01"}} {
 		if out, _, err := runCommand(t, append(append([]string{"shapes"}, args...), "--data-dir", dir)...); err == nil {
 			t.Errorf("%v: %s", args, out)
 		}

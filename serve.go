@@ -34,6 +34,10 @@ const demoTool = "demo"
 
 // serve runs the endpoint until a signal ends it.
 func serve(inv *invocation) error {
+	// From here on, so that one that comes during the start does not end it.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	log, err := newLogger(inv.stderr, inv.cfg.LogFormat, inv.cfg.LogLevel)
 	if err != nil {
 		return err
@@ -61,7 +65,7 @@ func serve(inv *invocation) error {
 	if initialise {
 		greet(inv.stdout, inv, s)
 	}
-	return s.run(inv.ctx)
+	return s.run(inv.ctx, hangups)
 }
 
 // prepare sees to it that data folder and token map are there: created with
@@ -378,12 +382,9 @@ func (s *server) ready() error {
 	return s.pipeline.Ready()
 }
 
-// run serves until ctx ends or a listener fails, then drains.
-func (s *server) run(ctx context.Context) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-
+// run serves until ctx ends or a listener fails, then drains. At each of hangups
+// it reads again what can be replaced.
+func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	failed := make(chan error, 2)
 	go func() { failed <- s.admin.Serve(s.adminAddr) }()
 	go func() { failed <- s.endpoint.Serve(s.listen, s.tlsConfig()) }()

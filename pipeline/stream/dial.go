@@ -28,7 +28,7 @@ const (
 
 // Server is how to reach an external server or cluster. All fields but URL may
 // be empty; files are read again at each connection, so that they can be
-// replaced while the program runs.
+// replaced while the program runs, but for the seed of another NKey.
 type Server struct {
 	// URL is one address or several, comma separated, such as
 	// nats://user:password@host:4222. The servers of a cluster tell of the others.

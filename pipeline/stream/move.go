@@ -92,7 +92,8 @@ func (m *Mover) take(msgs []jetstream.Msg) (uint64, []*source) {
 			continue // no message of a consumer
 		}
 		seq := meta.Sequence.Stream
-		m.held[seq] = &heldMessage{reply: msg.Reply(), oldest: meta.Timestamp, touched: time.Now()}
+		records, _ := headerNumber(msg.Headers(), pipeline.HeaderEvents, pipeline.MaxBatchRecords) // 0 where it is none of ours
+		m.held[seq] = &heldMessage{reply: msg.Reply(), oldest: meta.Timestamp, records: records, touched: time.Now()}
 		delete(m.others, seq)
 		if m.taken != nil {
 			m.taken[seq] = true

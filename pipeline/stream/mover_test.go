@@ -49,7 +49,10 @@ func startMover(t *testing.T, p *Publisher, age time.Duration) *mover {
 func startMoverWith(t *testing.T, p *Publisher, cfg MoverConfig) *mover {
 	t.Helper()
 	table := new(keymap.Map)
-	cfg.Keys, cfg.Encoding, cfg.Logger = table, "snappy", quiet()
+	if cfg.Keys == nil {
+		cfg.Keys = table
+	}
+	cfg.Encoding, cfg.Logger = "snappy", quiet()
 	m := &mover{Mover: NewMover(p, cfg)}
 	m.follower = FollowKeymap(FollowConfig{JetStream: p.JetStream, Layout: p.layout, Map: table, Changed: m.Changed, Logger: quiet()})
 	m.Start(m.follower.Loaded())
@@ -303,6 +306,26 @@ func TestMoverCountsWhatOthersHold(t *testing.T) {
 	importRows(t, js, course("63", "C63"))
 	eventually(t, "all move", count(t, js, "enriched")(5))
 	eventually(t, "nothing waits", waiting(0, 0))
+}
+
+// stillKeys answer when they are let go on.
+type stillKeys struct{ goOn chan struct{} }
+
+func (k stillKeys) Lookup(string, string, []byte) (string, bool) {
+	<-k.goOn
+	return "", false
+}
+
+func TestMoverCountsWhatIsInWork(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	keys := stillKeys{make(chan struct{})}
+	publish(t, p, message("quarantine", "1", waitingRecord("a", "63", time.Now()), waitingRecord("b", "63", time.Now())))
+	m := startMoverWith(t, p, MoverConfig{MaxAge: time.Hour, Keys: keys})
+	eventually(t, "the message is in work", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.held) == 1 })
+	if s := m.Stats(); s.Waiting != 2 || s.Messages != 1 {
+		t.Errorf("%d records wait in %d messages, want 2 in 1", s.Waiting, s.Messages)
+	}
+	close(keys.goOn)
 }
 
 // once demands that events 0 to n-1 are each once in enriched or standard, or

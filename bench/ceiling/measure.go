@@ -89,7 +89,7 @@ func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sa
 	}
 	for _, s := range r.subjects[1:] {
 		samples[s.name].compare(samples[r.subjects[0].name], r, pass)
-		if least := samples[floor.name]; least[requestRate] > 0 && s != floor {
+		if least := samples[floor.name]; least[requestRate] > 0 && s != floor && r.generator == closed {
 			samples[s.name][floorShare] = samples[s.name][requestRate] / least[requestRate]
 		}
 	}

@@ -76,7 +76,7 @@ func ceilingRows() []row {
 			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, floor, embedded, withRules, external}})
 		}
 		for _, s := range []subject{embedded, withRules, external} {
-			rows = append(rows, row{load{kind, 1}, 256, half + s.name, []subject{ceiling, s}})
+			rows = append(rows, row{load{kind, 1}, 256, half + s.name, []subject{ceiling, floor, s}})
 		}
 	}
 	for _, s := range []shape{{1, 64, wrk}, {1, 256, wrk}, {1, 1024, wrk}, {100, 64, wrk}} {

@@ -287,8 +287,8 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 			}
 			line := receipt.AppendRecord(nil, i, place, more)
 			c, _ := identify(to, line[:len(line)-1])
-			if !c.entity && (rec.Conflict || r.taken[c.id]) && len(line)-1+len(textConflict) <= pipeline.MaxRecordBytes {
-				line = receipt.AppendRecord(line[:0], i, place, append(more[:len(more):len(more)], textConflict...))
+			if !c.entity && (rec.Conflict || r.taken[c.id]) && len(line)-1+len(pipeline.TextConflict) <= pipeline.MaxRecordBytes {
+				line = receipt.AppendRecord(line[:0], i, place, append(more[:len(more):len(more)], pipeline.TextConflict...))
 			}
 			if err := each(outcome{tool: rec.Tool, to: to}, c, line); err != nil {
 				return err
@@ -297,9 +297,6 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 	}
 	return nil
 }
-
-// textConflict marks an event whose id stands for another one as well.
-const textConflict = `,"conflict":true`
 
 // codes names what is wrong.
 func codes(violations []validate.Violation, otherwise string) string {

@@ -93,7 +93,7 @@ func (r *Receipt) keepBytes() int64 {
 	n += int64(len(r.routes)) * int64(unsafe.Sizeof(uint64(0)))
 	if len(r.claims) == 0 {
 		for _, share := range r.share {
-			n += int64(share.records * len(textConflict))
+			n += int64(share.records * len(TextConflict))
 		}
 	}
 	return n + int64(r.duplicates)*duplicateBytes
@@ -104,11 +104,11 @@ func (r *Receipt) keepBytes() int64 {
 func (r *Receipt) conflict(i int) {
 	r.conflicts++
 	for place := range r.routes[i].All {
-		if r.recordBytes(i, place)-len("\n")+len(textConflict) > MaxRecordBytes {
+		if r.recordBytes(i, place)-len("\n")+len(TextConflict) > MaxRecordBytes {
 			return
 		}
 	}
-	r.annotate(i, []byte(textConflict))
+	r.annotate(i, []byte(TextConflict))
 }
 
 // skip leaves item i out of what is to be stored.

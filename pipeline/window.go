@@ -81,6 +81,10 @@ type wait struct {
 	by       time.Time
 }
 
+// TextConflict is the member, with the comma before it, that marks the record of
+// an event whose id is known with another content.
+const TextConflict = `,"conflict":true`
+
 // imprint is what an event is known by.
 type imprint struct {
 	key     uint64
@@ -89,9 +93,6 @@ type imprint struct {
 }
 
 const (
-	// textConflict marks the record of an event whose id is known with another
-	// content.
-	textConflict = `,"conflict":true`
 	// maxShards bounds the shards, and minShardIDs says when there are fewer.
 	maxShards, minShardIDs = 32, 1 << 12
 	// maxVersions is how many events of the same id and other content are known

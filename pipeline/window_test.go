@@ -327,7 +327,7 @@ func TestConflictAtTheLimit(t *testing.T) {
 		pub := newScript()
 		p := windowed(t, pub)
 		empty := len(appendOne(t, eventOf("a", `,"x":""`)))
-		for i, spare := range []int{len(textConflict), len(textConflict) - 1} {
+		for i, spare := range []int{len(TextConflict), len(TextConflict) - 1} {
 			event := eventOf("a", fmt.Sprintf(`,"x":%q`, strings.Repeat(string(rune('b'+i)), MaxRecordBytes-empty-spare)))
 			if i == 0 {
 				done, r := send(t, p, eventOf("a", ""))
@@ -337,7 +337,7 @@ func TestConflictAtTheLimit(t *testing.T) {
 			}
 			done, r := send(t, p, event)
 			c := <-pub.calls
-			if marked := bytes.Contains(unpack(t, &c.msg), []byte(textConflict)); marked != (i == 0) || c.msg.Bytes-1 > MaxRecordBytes {
+			if marked := bytes.Contains(unpack(t, &c.msg), []byte(TextConflict)); marked != (i == 0) || c.msg.Bytes-1 > MaxRecordBytes {
 				t.Errorf("%d bytes to spare: marked is %v, %d bytes", spare, marked, c.msg.Bytes)
 			}
 			c.reply <- ok(2)

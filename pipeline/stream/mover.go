@@ -238,6 +238,16 @@ func (m *Mover) failed(what string, err error) {
 	m.cfg.Logger.Error(what, "error", err)
 }
 
+// moverConsumerConfig is that of the consumer.
+var moverConsumerConfig = jetstream.ConsumerConfig{
+	Durable:       moverConsumer,
+	Description:   "moves records out of quarantine",
+	DeliverPolicy: jetstream.DeliverAllPolicy,
+	AckPolicy:     jetstream.AckExplicitPolicy,
+	AckWait:       moverAckWait,
+	MaxAckPending: moverPending,
+}
+
 // session moves over one connection until that fails or ctx ends.
 func (m *Mover) session(ctx context.Context, js jetstream.JetStream) error {
 	name := m.p.layout.Stream(topicQuarantine)
@@ -252,14 +262,7 @@ func (m *Mover) session(ctx context.Context, js jetstream.JetStream) error {
 			return fmt.Errorf("stream: delete consumer %s of stream %s: %w", moverConsumer, name, err)
 		}
 	}
-	cons, err := s.CreateOrUpdateConsumer(limited, jetstream.ConsumerConfig{
-		Durable:       moverConsumer,
-		Description:   "moves records out of quarantine",
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       moverAckWait,
-		MaxAckPending: moverPending,
-	})
+	cons, err := s.CreateOrUpdateConsumer(limited, moverConsumerConfig)
 	if err != nil {
 		return fmt.Errorf("stream: consumer %s of stream %s: %w", moverConsumer, name, err)
 	}

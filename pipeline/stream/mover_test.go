@@ -242,9 +242,7 @@ func TestMoverAfterAKill(t *testing.T) {
 // and does nothing with them.
 func killedMover(t *testing.T, js jetstream.JetStream, n int) []jetstream.Msg {
 	t.Helper()
-	cons, err := js.CreateOrUpdateConsumer(deadline(t), "caliper-quarantine", jetstream.ConsumerConfig{
-		Durable: moverConsumer, Description: "moves records out of quarantine", AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: moverAckWait, MaxAckPending: moverPending})
+	cons, err := js.CreateOrUpdateConsumer(deadline(t), "caliper-quarantine", moverConsumerConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

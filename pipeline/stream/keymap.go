@@ -102,7 +102,7 @@ func applyKeymap(ctx context.Context, js jetstream.JetStream, layout Layout) err
 	have, err := streamConfig(ctx, js, keymapStream(layout))
 	if err == nil {
 		have.MaxBytes = layout.KeymapBytes
-		_, err = js.UpdateStream(ctx, have)
+		err = updateStream(ctx, js, have)
 	}
 	if err != nil {
 		return fmt.Errorf("stream: apply to stream %s: %w", keymapStream(layout), err)

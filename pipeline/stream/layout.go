@@ -259,7 +259,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, layout Layout) ([]Diffe
 		want := layout.config(t)
 		have, err := streamConfig(ctx, js, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			_, err = js.CreateStream(ctx, want)
+			err = createStream(ctx, js, want)
 			if err == nil {
 				continue
 			}
@@ -292,12 +292,12 @@ func Apply(ctx context.Context, js jetstream.JetStream, layout Layout) error {
 		have, err := streamConfig(ctx, js, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			_, err = js.CreateStream(ctx, want)
+			err = createStream(ctx, js, want)
 		case err == nil && len(differences(have, want)) > 0:
 			for _, a := range aspects() {
 				a.set(&have, &want)
 			}
-			_, err = js.UpdateStream(ctx, have)
+			err = updateStream(ctx, js, have)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("stream: apply to stream %s: %w", want.Name, err))
@@ -306,12 +306,61 @@ func Apply(ctx context.Context, js jetstream.JetStream, layout Layout) error {
 	return errors.Join(append(errs, applyKeymap(ctx, js, layout))...)
 }
 
-func streamConfig(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamConfig, error) {
-	s, err := js.Stream(ctx, name)
-	if err != nil {
-		return jetstream.StreamConfig{}, err
+// askAttempt is how long a server may take for an answer before it is asked
+// again, and askPause what passes before that.
+var (
+	askAttempt = 4 * time.Second
+	askPause   = 200 * time.Millisecond
+)
+
+// leaderless is how a cluster without a leader refuses.
+const leaderless jetstream.ErrorCode = 10008
+
+// ask repeats a request that can be repeated until it is answered, or until ctx is
+// done: while a cluster elects its leaders, requests get lost or are refused.
+func ask(ctx context.Context, request func(context.Context) error) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, askAttempt)
+		err := request(attempt)
+		lost := attempt.Err() != nil
+		cancel()
+		var api *jetstream.APIError
+		refused := errors.As(err, &api) && api.ErrorCode == leaderless
+		if err == nil || !lost && !refused {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(askPause):
+		}
 	}
-	return s.CachedInfo().Config, nil
+}
+
+func streamConfig(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamConfig, error) {
+	var c jetstream.StreamConfig
+	err := ask(ctx, func(ctx context.Context) error {
+		s, err := js.Stream(ctx, name)
+		if err == nil {
+			c = s.CachedInfo().Config
+		}
+		return err
+	})
+	return c, err
+}
+
+func createStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
+	return ask(ctx, func(ctx context.Context) error {
+		_, err := js.CreateStream(ctx, want)
+		return err
+	})
+}
+
+func updateStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
+	return ask(ctx, func(ctx context.Context) error {
+		_, err := js.UpdateStream(ctx, want)
+		return err
+	})
 }
 
 // TopicStatus is what the stream of a topic is and holds.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"caliperedge/pipeline"
@@ -185,6 +186,49 @@ func TestBinds(t *testing.T) {
 	} {
 		if got := binds(strings.Fields(subjects), "caliper.standard"); got != want {
 			t.Errorf("%q takes caliper.standard: %v, want %v", subjects, got, want)
+		}
+	}
+}
+
+// A cluster that elects its leaders loses requests. Here somebody between client
+// and server loses the first of each kind.
+func TestLostRequestsAreAskedAgain(t *testing.T) {
+	defer func(d time.Duration) { askAttempt = d }(askAttempt)
+	askAttempt = time.Second
+	dir := t.TempDir()
+	openDir(t, dir)
+	nc, _ := connectOwn(t, dir)
+	lost := map[string]bool{}
+	_, err := nc.Subscribe("lossy.>", func(m *nats.Msg) {
+		kind := strings.Split(m.Subject, ".")[2]
+		if !lost[kind] {
+			lost[kind] = true
+			return
+		}
+		api := strings.Replace(m.Subject, "lossy", "$JS.API", 1)
+		if err := nc.PublishRequest(api, m.Reply, m.Data); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.NewWithAPIPrefix(nc, "lossy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout := testLayout()
+	layout.Prefix = "young"
+	if _, err := Ensure(deadline(t), js, layout); err != nil {
+		t.Fatal(err)
+	}
+	layout.Topics[0].MaxAge *= 2
+	if err := Apply(deadline(t), js, layout); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"INFO", "CREATE", "UPDATE"} {
+		if !lost[kind] {
+			t.Errorf("no %s was lost", kind)
 		}
 	}
 }

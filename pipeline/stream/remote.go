@@ -22,7 +22,7 @@ const (
 	// awayTimeout bounds the first dial of each server that may be away.
 	awayTimeout = 2 * time.Second
 	// arrangeTimeout bounds looking at all streams, or creating them, once.
-	arrangeTimeout = 20 * time.Second
+	arrangeTimeout = 30 * time.Second
 	// refreshEvery is how often the streams are looked at while all is well, so
 	// that the level follows when an operator changes their replicas.
 	refreshEvery = 30 * time.Second

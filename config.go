@@ -263,8 +263,9 @@ func (c *config) check() error {
 
 // checkExternal checks what belongs to an external server.
 func (c *config) checkExternal(fault func(bad bool, name, format string, args ...any)) {
-	for _, address := range strings.Split(c.NATSURL, ",") { // no address is shown: it may hold a password
-		fault(c.NATSURL != "" && strings.TrimSpace(address) == "", "nats-url", "expected addresses with a comma between, one is empty")
+	if c.NATSURL != "" {
+		err := stream.CheckURL(c.NATSURL)
+		fault(err != nil, "nats-url", "%w", err)
 	}
 	fault(c.NATS.Creds != "" && c.NATS.NKey != "", "nats-nkey", "set beside nats-creds, expected one of them")
 	fault(c.NATS.Cert != "" && c.NATS.Key == "", "nats-cert", "set, but nats-key is not")

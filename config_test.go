@@ -133,6 +133,8 @@ func TestBadConfiguration(t *testing.T) {
 		"tools no mapping":  {file: "tools: [Engage]", want: "caliper.yaml:1: expected a mapping"},
 		"address":           {environ: []string{"CALIPER_LISTEN=8080"}, want: `CALIPER_LISTEN: "8080", expected host:port`},
 		"half of TLS":       {environ: []string{"CALIPER_TLS_CERT=x"}, want: "CALIPER_TLS_CERT: set, but tls-key is not"},
+		"NATS scheme":       {environ: []string{"CALIPER_NATS_URL=http://joe:hush@n1:4222"}, want: "CALIPER_NATS_URL: begins with http://, expected nats://, tls://, ws:// or wss://"},
+		"NATS password":     {environ: []string{"CALIPER_NATS_URL=nats://n1:4222,nats://joe:hush/word@n2:4222"}, want: "CALIPER_NATS_URL: number 2 of 2 is malformed, expected"},
 		"encoding":          {environ: []string{"CALIPER_CONTENT_ENCODING=lz4"}, want: "expected none, snappy or zstd"},
 		"replicas embedded": {environ: []string{"CALIPER_REPLICAS=3"}, want: "set nats-url"},
 		"path":              {environ: []string{"CALIPER_PATHS=events"}, want: `"events"`},

@@ -169,7 +169,11 @@ func Connect(ctx context.Context, target string) (*nats.Conn, jetstream.JetStrea
 	if a.Certificate != "" {
 		user = append(user, nats.Secure(pinned(a.Certificate)))
 	}
-	return connect(ctx, a.URL, fmt.Sprintf("start `caliper-edge serve` on data folder %s", target), user)
+	nc, js, err := connect(ctx, a.URL, user)
+	if err != nil {
+		err = fmt.Errorf("stream: no connection to %s, start `caliper-edge serve` on data folder %s: %w", a.URL, target, err)
+	}
+	return nc, js, err
 }
 
 // ConnectServer is Connect for an external server.
@@ -178,14 +182,18 @@ func ConnectServer(ctx context.Context, s Server) (*nats.Conn, jetstream.JetStre
 	if err != nil {
 		return nil, nil, err
 	}
-	return connect(ctx, s.URL, "check the URL and that the server is running", opts)
+	nc, js, err := connect(ctx, s.URL, opts)
+	if err != nil {
+		err = s.dialError(err)
+	}
+	return nc, js, err
 }
 
-func connect(ctx context.Context, address, hint string, opts []nats.Option) (*nats.Conn, jetstream.JetStream, error) {
+func connect(ctx context.Context, address string, opts []nats.Option) (*nats.Conn, jetstream.JetStream, error) {
 	// A command tells of its own errors.
 	l, err := dial(ctx, address, slog.New(slog.DiscardHandler), nil, opts...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("stream: no connection to %s, %s: %w", redact(address), hint, plainDialError(err))
+		return nil, nil, err
 	}
 	return l.nc, l.js, nil
 }

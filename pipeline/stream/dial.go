@@ -2,13 +2,8 @@ package stream
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,50 +20,6 @@ const (
 	// where nobody publishes meanwhile.
 	pingInterval = 10 * time.Second
 )
-
-// Server is how to reach an external server or cluster. All fields but URL may
-// be empty; files are read again at each connection, so that they can be
-// replaced while the program runs, but for the seed of another NKey.
-type Server struct {
-	// URL is one address or several, comma separated, such as
-	// nats://user:password@host:4222. The servers of a cluster tell of the others.
-	URL string
-	// Creds is the path of a credentials file: a JWT and the seed of its NKey.
-	Creds string
-	// NKey is the path of a file with the seed of a user NKey.
-	NKey string
-	// CA is the path of certificates, PEM, that are trusted instead of the
-	// system's. With it, or with Cert, nothing is sent without TLS.
-	CA string
-	// Cert and Key are the paths of a client certificate and its key, PEM.
-	Cert, Key string
-}
-
-// options returns the client's options for what s names, or an error that says
-// which file is not what it should be.
-func (s Server) options() ([]nats.Option, error) {
-	var opts []nats.Option
-	if s.Creds != "" {
-		if _, err := os.ReadFile(s.Creds); err != nil {
-			return nil, fmt.Errorf("stream: credentials file: %w", err)
-		}
-		opts = append(opts, nats.UserCredentials(s.Creds))
-	}
-	if s.NKey != "" {
-		o, err := nats.NkeyOptionFromSeed(s.NKey)
-		if err != nil {
-			return nil, fmt.Errorf("stream: NKey seed file %s: %w", s.NKey, err)
-		}
-		opts = append(opts, o)
-	}
-	if s.CA != "" {
-		opts = append(opts, nats.RootCAs(s.CA))
-	}
-	if s.Cert != "" {
-		opts = append(opts, nats.ClientCert(s.Cert, s.Key))
-	}
-	return opts, nil
-}
 
 // dial connects to address and makes a link of it. Nothing is kept while there
 // is no connection, so that nothing is sent behind the caller's back afterwards.
@@ -166,31 +117,4 @@ func (c guardedConn) Write(b []byte) (int, error) {
 		_ = c.Conn.Close()
 	}
 	return n, err
-}
-
-// redact takes user and password out of server addresses, also where one is no
-// proper URL.
-func redact(addresses string) string {
-	list := strings.Split(addresses, ",")
-	for i, address := range list {
-		address = strings.TrimSpace(address)
-		if u, err := url.Parse(address); err == nil && u.Host != "" {
-			u.User = nil
-			address = u.String()
-		} else if at := strings.LastIndexByte(address, '@'); at >= 0 {
-			address = address[at+1:]
-		}
-		list[i] = address
-	}
-	return strings.Join(list, ",")
-}
-
-// plainDialError takes the addresses, which may hold a password, out of an error
-// about a malformed one.
-func plainDialError(err error) error {
-	var parse *url.Error
-	if errors.As(err, &parse) {
-		return fmt.Errorf("malformed URL: %w", parse.Err)
-	}
-	return err
 }

@@ -2,16 +2,13 @@ package stream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"caliperedge/pipeline"
 )
@@ -62,6 +59,7 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Server.warnOfOpenFiles(cfg.Logger)
 	p := newPublisher(cfg.Layout)
 	r := &remote{p: p, cfg: cfg, changed: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.store = r
@@ -76,7 +74,7 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 		l, err = dialLater(cfg.Server.URL, cfg.Logger, r.wake, opts...)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream: NATS server %s cannot be reached: %w", redact(cfg.Server.URL), plainDialError(err))
+		return nil, cfg.Server.dialError(err)
 	}
 	p.link.Store(l)
 	p.unarranged.Store(true)
@@ -95,35 +93,6 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 	go r.follow(ctx)
 	return p, nil
 }
-
-// isAway tells whether err may be over by itself, in contrast to what somebody
-// has to mend.
-func isAway(err error) bool {
-	var (
-		permanent   *permanentError
-		api         *jetstream.APIError
-		malformed   *url.Error
-		certificate *tls.CertificateVerificationError
-	)
-	switch {
-	case errors.As(err, &permanent), errors.As(err, &malformed), errors.As(err, &certificate):
-		return false
-	case errors.As(err, &api):
-		return api.Code == 503 // as long as a cluster has no leader
-	}
-	for _, refused := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
-		nats.ErrNkeysNotSupported, nats.ErrSecureConnWanted, nats.ErrSecureConnRequired} {
-		if errors.Is(err, refused) {
-			return false
-		}
-	}
-	return true
-}
-
-// permanentError is over only when somebody mends something.
-type permanentError struct{ error }
-
-func (e *permanentError) Unwrap() error { return e.error }
 
 // remote is an external server.
 type remote struct {
@@ -158,6 +127,10 @@ func (r *remote) arrange(ctx context.Context) error {
 		ds, err = Ensure(ctx, l.js, r.cfg.Layout)
 	}
 	if err != nil {
+		// A request that is not allowed has no answer; why is told beside it.
+		if cause := l.nc.LastError(); errors.Is(cause, nats.ErrPermissionViolation) && errors.Is(err, context.DeadlineExceeded) {
+			err = &permanentError{fmt.Errorf("%w: %w", err, cause)}
+		}
 		return err
 	}
 	if room := r.p.MaxMessageBytes(); room <= pipeline.MaxRecordBytes {

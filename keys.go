@@ -39,6 +39,12 @@ func (s *server) followKeys(ctx context.Context) error {
 			return fmt.Errorf("quarantine-age %v is not below the max_age of the topic quarantine, %v: records would be gone before they move", s.cfg.QuarantineAge, t.MaxAge)
 		}
 	}
+	if err := s.publisher.CheckQuarantine(ctx, s.cfg.QuarantineAge); err != nil {
+		if s.cfg.Streams == streamsVerify {
+			return err
+		}
+		s.log.Error("records cannot move out of quarantine as they should", "error", err)
+	}
 	encoding := s.cfg.ContentEncoding
 	if encoding == "none" {
 		encoding = pipeline.EncodingNone

@@ -246,7 +246,11 @@ func (s *server) openStore(ctx context.Context) error {
 	}
 	// One line for all: the log holds back what it has just said.
 	if differences := s.publisher.Differences(); len(differences) > 0 {
-		s.log.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(differences))
+		what := "streams differ from the configuration; topics apply changes them"
+		if s.cfg.Streams == streamsVerify {
+			what = "streams differ from the configuration"
+		}
+		s.log.Warn(what, "differences", fmt.Sprint(differences))
 	}
 	return s.openSpool(ctx)
 }

@@ -200,10 +200,23 @@ func TestStreamsThatAreOnlyVerified(t *testing.T) {
 	if log := s.stderr.String(); !strings.Contains(log, "stream caliper-standard: maximum age is 1h0m0s") {
 		t.Error("the start did not tell of a difference that breaks nothing")
 	}
+	if log := s.stderr.String(); strings.Contains(log, "topics apply") {
+		t.Error("the start spoke of topics apply, which is refused")
+	}
 	s.stored(eventID("verify", "again"))
 	if r := h.run("topics", "apply", "--yes"); r.code == 0 || !strings.Contains(r.stderr, "verify") {
 		t.Errorf("topics apply of streams that are only verified: exit %d, %s", r.code, r.stderr)
 	}
+	s.stop()
+
+	// Where records wait in quarantine, they must be able to leave it.
+	change("quarantine", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
+	h.serve().stop() // nothing goes there
+	h.write("edge.yaml", keysFile)
+	h.env = append(h.env, "CALIPER_CONFIG=edge.yaml")
+	fails("stream caliper-quarantine: maximum age is 1h0m0s, want more than the 24h0m0s of quarantine-age")
+	change("quarantine", func(c *jetstream.StreamConfig) { c.MaxAge, c.DenyDelete = 720*time.Hour, true })
+	fails("stream caliper-quarantine: deny_delete is true, want false")
 }
 
 func streamNames(t *testing.T, js jetstream.JetStream) []string {

@@ -257,6 +257,9 @@ func (m *Mover) session(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return fmt.Errorf("stream: stream %s: %w", name, err)
 	}
+	if err := checkDeletable(s.CachedInfo().Config); err != nil {
+		return err
+	}
 	if m.cfg.Alone {
 		if err := s.DeleteConsumer(limited, moverConsumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("stream: delete consumer %s of stream %s: %w", moverConsumer, name, err)

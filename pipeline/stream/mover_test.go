@@ -522,3 +522,41 @@ func TestMoverWhenTopicsAreFull(t *testing.T) {
 		t.Errorf("%d events are doubled", doubled)
 	}
 }
+
+// A stream that lets nothing be deleted would have its records move again and
+// again: none does.
+func TestMoverOfAStreamThatDeniesDeletion(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	change := func(topic string, how func(c *jetstream.StreamConfig)) {
+		t.Helper()
+		c, err := streamConfig(deadline(t), js, p.layout.Stream(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		how(&c)
+		if _, err := js.UpdateStream(deadline(t), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.CheckQuarantine(deadline(t), time.Minute); err != nil {
+		t.Errorf("an ordinary stream: %v", err)
+	}
+	if err := p.CheckQuarantine(deadline(t), time.Hour); err == nil || !strings.Contains(err.Error(), "maximum age is 1h0m0s, want more than the 1h0m0s of quarantine-age") {
+		t.Errorf("records that would be gone before they move: %v", err)
+	}
+	change(topicQuarantine, func(c *jetstream.StreamConfig) { c.DenyDelete = true })
+	change(topicStandard, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond }) // the server's least
+	if err := p.CheckQuarantine(deadline(t), time.Minute); err == nil || !strings.Contains(err.Error(), "stream caliper-quarantine: deny_delete is true, want false") {
+		t.Errorf("a stream that denies deletion: %v", err)
+	}
+	publish(t, p, message(topicQuarantine, "1", waitingRecord("a", "63", time.Now().Add(-time.Hour))))
+	m := startMover(t, p, time.Minute)
+	eventually(t, "it is tried twice", func() bool { return m.Stats().Failures >= 2 })
+	if moved := records(t, js, topicStandard); len(moved) > 0 {
+		t.Errorf("%d records moved, and would again", len(moved))
+	}
+	if waits := records(t, js, topicQuarantine); len(waits) != 1 {
+		t.Errorf("%d records wait", len(waits))
+	}
+}

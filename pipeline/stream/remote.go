@@ -160,7 +160,7 @@ func (r *remote) follow(ctx context.Context) {
 			}
 			r.cfg.Logger.Info("the streams are in order")
 			if ds := r.p.Differences(); len(ds) > 0 {
-				r.cfg.Logger.Warn("streams differ from the configuration; topics apply changes them", "differences", fmt.Sprint(ds))
+				r.cfg.Logger.Warn("streams differ from the configuration", "differences", fmt.Sprint(ds))
 			}
 		default:
 			limited, cancel := context.WithTimeout(ctx, probeTimeout)

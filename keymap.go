@@ -58,6 +58,7 @@ func keymapImport(inv *invocation) error {
 		fmt.Fprintf(inv.stderr, "written: %d of %d partitions\n", done, total)
 	}
 	rows, faults := 0, 0
+	faulty, shown := 0, 0 // lines: a fault may have several
 	err = keymap.ReadCSV(bufio.NewReaderSize(file, 1<<20), func(r keymap.Row) error {
 		if rows++; rows%rowsPerProgress == 0 {
 			fmt.Fprintf(inv.stderr, "read: %d rows\n", rows)
@@ -67,23 +68,25 @@ func keymapImport(inv *invocation) error {
 		if strict {
 			return f
 		}
+		faulty += f.Lines
 		if faults++; faults <= maxFaultsShown {
+			shown += f.Lines
 			fmt.Fprintf(inv.stderr, "%s: %v\n", inv.args[0], f)
 		}
 		return nil
 	})
 	if fault := (keymap.Fault{}); errors.As(err, &fault) {
-		return fmt.Errorf("%s: %w; imported until then: %s", inv.args[0], fault, counts(w.Counts(), 1))
+		return fmt.Errorf("%s: %w; imported until then: %s", inv.args[0], fault, counts(w.Counts(), fault.Lines))
 	}
 	if err == nil {
 		err = w.Flush(inv.ctx)
 	}
-	if faults > maxFaultsShown {
-		fmt.Fprintf(inv.stderr, "%s: and %d more faulty lines\n", inv.args[0], faults-maxFaultsShown)
+	if faulty > shown {
+		fmt.Fprintf(inv.stderr, "%s: and %d more faulty lines\n", inv.args[0], faulty-shown)
 	}
-	_, printed := fmt.Fprintln(inv.stdout, counts(w.Counts(), faults))
-	if err == nil && faults > 0 {
-		err = fmt.Errorf("%s: %d faulty lines were left out", inv.args[0], faults)
+	_, printed := fmt.Fprintln(inv.stdout, counts(w.Counts(), faulty))
+	if err == nil && faulty > 0 {
+		err = fmt.Errorf("%s: %d faulty lines were left out", inv.args[0], faulty)
 	}
 	return errors.Join(err, printed)
 }

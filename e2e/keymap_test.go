@@ -42,6 +42,8 @@ func testKeymapCommands(t *testing.T, h *home) {
 			1, "", "line 3: 1 fields, expected 4: tool,kind,value,key; imported until then: added 0"},
 		{"tool,kind,value,key\n" + strings.Repeat("nothing\n", 30), nil,
 			1, "added 0, changed 0, same 0, removed 0, repeated 0, faulty 30\n", "and 10 more faulty lines"},
+		{"tool,kind,value,key\nEngage,course,\"72,C7\nEngage,course,73,C7\nEngage,course,\"74\",C7\nEngage,course,66,C6\n", nil,
+			1, "added 0, changed 0, same 1, removed 0, repeated 0, faulty 3\n", "-: line 2: a quote is not closed in its line; nothing is taken of lines 2 to 4\n"},
 		{"Engage,course,71,C7\n", nil, 1, "", "expected tool,kind,value,key"},
 	} {
 		r := h.runWith(c.file, append([]string{"keymap", "import", "-"}, c.args...)...)

@@ -12,13 +12,23 @@ import (
 // header is the first line of a table as CSV.
 var header = []string{"tool", "kind", "value", "key"}
 
-// Fault is a line of a file that is no row.
+// Fault is a line of a file that is no row, or several that a quote makes one.
 type Fault struct {
-	Line int
-	Err  error
+	Line  int // the first
+	Lines int // how many
+	Err   error
 }
 
 func (f Fault) Error() string { return fmt.Sprintf("line %d: %v", f.Line, f.Err) }
+
+// faultOf is a fault from one line to another. Where those are two a quote was
+// forgotten, most likely: what it took with it may be rows, and is none.
+func faultOf(first, last int, err error) Fault {
+	if last > first {
+		err = fmt.Errorf("a quote is not closed in its line; nothing is taken of lines %d to %d", first, last)
+	}
+	return Fault{first, last - first + 1, err}
+}
 
 // ReadCSV reads a table with the header tool,kind,value,key and calls each for
 // every row, with the number of its line, or faulty for a line that is none. An
@@ -43,15 +53,16 @@ func ReadCSV(r io.Reader, each func(Row) error, faulty func(Fault) error) error 
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.As(err, &syntax):
-			err = faulty(Fault{syntax.StartLine, syntax.Err})
+			err = faulty(faultOf(syntax.StartLine, syntax.Line, syntax.Err))
 		case err == nil:
 			var row Row
 			if row, err = rowOf(fields); err == nil {
 				err = each(row)
-			} else {
-				line, _ := c.FieldPos(0)
-				err = faulty(Fault{line, err})
+				continue
 			}
+			first, _ := c.FieldPos(0)
+			last, _ := c.FieldPos(len(fields) - 1)
+			err = faulty(faultOf(first, last+strings.Count(fields[len(fields)-1], "\n"), err))
 		}
 	}
 	return err

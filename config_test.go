@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,15 @@ func load(t *testing.T, args, environ []string, file string) (*config, []string,
 	return c, strangers, err
 }
 
+// manyTopics are so many further topics, a line each.
+func manyTopics(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "  t%d: {max_bytes: 1MiB}\n", i)
+	}
+	return b.String()
+}
+
 func TestPrecedence(t *testing.T) {
 	const file = "listen: 127.0.0.1:3\ndata_dir: from-file\nprefix: from-file\npaths: [/a, /b]\nmax_body_bytes: 1MiB\ntopics:\n  standard: {max_age: 1h, max_bytes: 10%}\n"
 	c, strangers, err := load(t,
@@ -80,6 +90,9 @@ func TestPrecedence(t *testing.T) {
 	if !slices.Equal(strangers, []string{"CALIPER_LISTN"}) {
 		t.Errorf("strangers are %q", strangers)
 	}
+	if c, _, err := load(t, nil, nil, "---\nprefix: a\n---\n"); err != nil || c.Prefix != "a" {
+		t.Errorf("an empty document behind: %v", err)
+	}
 	if set := c.Topics["standard"]; set.MaxAge != time.Hour || set.MaxBytes != "10%" {
 		t.Errorf("topic is %+v", set)
 	}
@@ -99,11 +112,22 @@ func TestBadConfiguration(t *testing.T) {
 		"no mapping":        {file: "- a", want: "expected a mapping"},
 		"no YAML":           {file: "a: b\nc: [", want: "caliper.yaml:2: did not find"},
 		"value is a map":    {file: "listen: {a: b}", want: "caliper.yaml:1: listen: expected a value"},
-		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "max_agee"},
+		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "caliper.yaml:2: topic standard: max_agee: unknown setting"},
+		"topic's age":       {file: "topics:\n  standard: {max_age: 1ms}", want: `caliper.yaml:2: topic standard: max_age: "1ms", expected a duration of at least 1s`},
+		"topic's share":     {file: "topics:\n  standard:\n    max_bytes: 0%", want: `caliper.yaml:3: topic standard: max_bytes: "0%", expected a share`},
+		"topic of nothing":  {file: "topics:\n  standard: {max_bytes: 0}", want: `caliper.yaml:2: topic standard: max_bytes: "0", expected more than nothing`},
+		"topic, no limit":   {file: "topics:\n  standard: {}\n  live: {max_age: 1h}", want: "caliper.yaml:3: topic live: max_bytes is missing; only standard, enriched,"},
+		"topic's name":      {file: "topics:\n  a.b: {max_bytes: 1%}", want: `caliper.yaml:2: a.b: topic "a.b", expected 1 to 32 of A-Z a-z 0-9 _ -`},
+		"topic, no mapping": {file: "topics:\n  standard: 1h", want: "caliper.yaml:2: topic standard: expected a mapping"},
+		"many topics":       {file: "prefix: a\ntopics:\n" + manyTopics(60), want: "caliper.yaml:2: topics: 65 with those that are always there, expected at most 64"},
+		"two documents":     {file: "prefix: a\n---\nprefix: b", want: "caliper.yaml:3: a second document begins here, expected one"},
+		"second no YAML":    {file: "prefix: a\n---\nprefix: [", want: "caliper.yaml:3: did not find"},
+		"alias":             {file: "paths: &p [/a]\ncors_origins: *p", want: "caliper.yaml:2: *p: aliases are not taken"},
+		"rule's alias":      {file: "rules:\n  - {name: a, when: &w {tool: A}, topic: enriched}\n  - {name: b,\n    when: *w, topic: standard}", want: "caliper.yaml:4: *w: aliases are not taken"},
 		"tool's member":     {file: "tools:\n  Engage:\n    rejectet: on", want: "caliper.yaml:3: tool Engage: rejectet: unknown setting"},
 		"tool's value":      {file: "tools:\n  Engage: {rejected: perhaps}", want: `caliper.yaml:2: tool Engage: rejected: "perhaps", expected on or off`},
-		"tool's rate":       {file: "tools:\n  Engage:\n    rate: {requests: fast}", want: `caliper.yaml:3: requests: "fast", expected a number per second`},
-		"rate's part":       {file: "tools:\n  Engage:\n    rate: {bursts: 5s}", want: "bursts: unknown setting"},
+		"tool's rate":       {file: "tools:\n  Engage:\n    rate: {requests: fast}", want: `caliper.yaml:3: tool Engage: rate: requests: "fast", expected a number per second`},
+		"rate's part":       {file: "tools:\n  Engage:\n    rate: {bursts: 5s}", want: "tool Engage: rate: bursts: unknown setting"},
 		"tool twice":        {file: "tools:\n  Engage: {rejected: on}\n  Engage: {rejected: off}", want: "caliper.yaml:3: Engage: set twice"},
 		"tool's tie":        {file: "tools:\n  Engage: {ed_app: []}", want: "caliper.yaml:2: tool Engage: ed_app: expected a prefix or a list of them"},
 		"tool's sensor":     {file: "tools:\n  Engage: {sensor: {a: b}}", want: "tool Engage: sensor: expected a prefix"},
@@ -112,12 +136,12 @@ func TestBadConfiguration(t *testing.T) {
 		"empty vocabulary":  {file: "tools:\n  Engage:\n    vocabulary: {}", want: "vocabulary: grants nothing"},
 		"rule":              {file: "rules:\n  - {name: a, when: {present: id}, also: live}", want: `caliper.yaml:2: rule a: also: unknown topic "live"`},
 		"rule's member":     {file: "\nrules:\n  - {name: a, wen: {}}", want: "caliper.yaml:3: rule a: wen: unknown setting"},
-		"tie that is null":  {file: "tools:\n  Engage: {ed_app: null}", want: "caliper.yaml:2: ed_app: null, expected a value; leave the key out"},
-		"tie that is ~":     {file: "tools:\n  Engage:\n    sensor: ~", want: "caliper.yaml:3: sensor: ~, expected a value"},
+		"tie that is null":  {file: "tools:\n  Engage: {ed_app: null}", want: "caliper.yaml:2: tool Engage: ed_app: null, expected a value; leave the key out"},
+		"tie that is ~":     {file: "tools:\n  Engage:\n    sensor: ~", want: "caliper.yaml:3: tool Engage: sensor: ~, expected a value"},
 		"tie that is empty": {file: "tools:\n  Engage:\n    ed_app:", want: "caliper.yaml:3: tool Engage: ed_app: expected a prefix"},
 		"tie with a null":   {file: "tools:\n  Engage: {ed_app: [\"https://a\", null]}", want: "caliper.yaml:2: tool Engage: ed_app: a null in it"},
-		"null rate":         {file: "tools:\n  Engage: {rate: null}", want: "caliper.yaml:2: rate: null, expected a value"},
-		"null in a rate":    {file: "tools:\n  Engage: {rate: {events: null}}", want: "caliper.yaml:2: events: null, expected a value"},
+		"null rate":         {file: "tools:\n  Engage: {rate: null}", want: "caliper.yaml:2: tool Engage: rate: null, expected a value"},
+		"null in a rate":    {file: "tools:\n  Engage: {rate: {events: null}}", want: "caliper.yaml:2: tool Engage: rate: events: null, expected a value"},
 		"null vocabulary":   {file: "tools:\n  Engage:\n    vocabulary:\n      actions: {OwnEvent: [Viewed]}\n      contexts:", want: "caliper.yaml:5: tool Engage: vocabulary: a null in it"},
 		"null action":       {file: "tools:\n  Engage: {vocabulary: {actions: {OwnEvent: [Viewed, null]}}}", want: "caliper.yaml:2: tool Engage: vocabulary: a null in it"},
 		"null path":         {file: "paths: [/a, null]", want: "caliper.yaml:1: paths: expected a list of words"},
@@ -228,12 +252,11 @@ func TestLayout(t *testing.T) {
 		topics map[string]topicSetting
 		want   string
 	}{
-		"no limit":  {map[string]topicSetting{"urgent": {}}, "topic urgent: max_bytes is missing"},
-		"too much":  {map[string]topicSetting{"standard": {MaxBytes: "60%"}}, "expected at most"},
+		"too much":  {map[string]topicSetting{"standard": {MaxBytes: "60%"}}, "caliper.yaml:7: topics: their byte limits together are 1101004800, expected at most 996147200, 95 % of the store limit of 1048576000: standard 629145600, enriched 262144000,"},
 		"bad share": {map[string]topicSetting{"standard": {MaxBytes: "0%"}}, "expected a share"},
 		"bad name":  {map[string]topicSetting{"a.b": {MaxBytes: "1KiB"}}, "a.b"},
 	} {
-		cfg := &config{Prefix: "caliper", Replicas: 1, Topics: c.topics}
+		cfg := &config{Prefix: "caliper", Replicas: 1, Topics: c.topics, origin: map[string]string{"topics": "caliper.yaml:7: topics"}}
 		if _, err := cfg.layout(1000 << 20); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q in it", name, err, c.want)
 		}

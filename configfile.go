@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"caliperedge/pipeline"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -19,16 +24,13 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 	if err != nil {
 		return fmt.Errorf("configuration file: %w", err)
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return notYAML(c.File, err)
+	doc, err := oneDocument(text, c.File)
+	if err != nil || doc == nil {
+		return err
 	}
-	if len(doc.Content) == 0 {
-		return nil
-	}
-	return eachKey(doc.Content[0], c.File, func(key, value *yaml.Node) error {
+	return eachKey(doc, c.File, "", func(key, value *yaml.Node) error {
 		if key.Value == "topics" {
-			return c.readTopics(value)
+			return c.readTopics(key, value)
 		}
 		if key.Value == "tools" {
 			return c.readTools(value)
@@ -58,29 +60,89 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 	})
 }
 
-// readTopics reads the topics of the file.
-func (c *config) readTopics(n *yaml.Node) error {
-	c.Topics = make(map[string]topicSetting)
-	return eachKey(n, c.File, func(topic, settings *yaml.Node) error {
-		var t topicSetting
-		err := eachKey(settings, c.File, func(key, value *yaml.Node) (err error) {
-			switch key.Value {
-			case "max_age":
-				t.MaxAge, err = time.ParseDuration(value.Value)
-				if err != nil || t.MaxAge <= 0 {
-					err = fmt.Errorf("%q, expected a duration such as 720h", value.Value)
-				}
-			case "max_bytes":
-				t.MaxBytes = value.Value
-				_, err = bytesOrShare(t.MaxBytes, 0)
-			default:
-				err = errUnknownSetting
+// oneDocument is the one YAML document of a file; nil where there is nothing in
+// it. A second one would be passed over without a word.
+func oneDocument(text []byte, file string) (*yaml.Node, error) {
+	var only *yaml.Node
+	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var doc yaml.Node
+		err := d.Decode(&doc)
+		switch {
+		case errors.Is(err, io.EOF):
+			return only, nil
+		case err != nil:
+			return nil, notYAML(file, err)
+		case isNull(doc.Content[0]):
+		case only != nil:
+			return nil, fmt.Errorf("%s:%d: a second document begins here, expected one", file, doc.Content[0].Line)
+		default:
+			only = doc.Content[0]
+			if err := refuseAliases(only, file); err != nil {
+				return nil, err
 			}
+		}
+	}
+}
+
+// refuseAliases is an error where anything below n stands for something else in
+// the file.
+func refuseAliases(n *yaml.Node, file string) error {
+	for _, below := range n.Content {
+		if below.Kind == yaml.AliasNode {
+			return fmt.Errorf("%s:%d: *%s: aliases are not taken, expected what it stands for", file, below.Line, below.Value)
+		}
+		if err := refuseAliases(below, file); err != nil {
 			return err
-		})
+		}
+	}
+	return nil
+}
+
+// topicName is what a topic can be called: it is part of names of streams,
+// subjects and folders.
+var topicName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+// readTopics reads the topics of the file.
+func (c *config) readTopics(key, n *yaml.Node) error {
+	c.Topics = make(map[string]topicSetting)
+	c.origin["topics"] = place(c.File, key, key.Value)
+	err := eachKey(n, c.File, "", func(topic, settings *yaml.Node) error {
+		if !topicName.MatchString(topic.Value) {
+			return fmt.Errorf("topic %q, expected 1 to 32 of A-Z a-z 0-9 _ -", topic.Value)
+		}
+		var t topicSetting
+		subject := "topic " + topic.Value
+		c.origin[subject] = place(c.File, topic, subject)
+		err := eachKey(settings, c.File, subject, func(key, value *yaml.Node) error { return t.read(key.Value, value.Value) })
+		if err == nil && t.MaxBytes == "" && !slices.Contains(defaultNames(), topic.Value) {
+			err = placed{fmt.Errorf("%s: max_bytes is missing; only %s have a default", c.origin[subject], strings.Join(defaultNames(), ", "))}
+		}
 		c.Topics[topic.Value] = t
 		return err
 	})
+	if names := c.topicNames(); err == nil && len(names) > pipeline.MaxTopics {
+		err = fmt.Errorf("%d with those that are always there, expected at most %d", len(names), pipeline.MaxTopics)
+	}
+	return err
+}
+
+// read takes one setting of a topic.
+func (t *topicSetting) read(key, value string) (err error) {
+	switch key {
+	case "max_age":
+		if t.MaxAge, err = time.ParseDuration(value); err != nil || t.MaxAge < time.Second {
+			return fmt.Errorf("%q, expected a duration of at least 1s, such as 720h", value)
+		}
+		return nil
+	case "max_bytes":
+		t.MaxBytes = value
+		bytes, err := bytesOrShare(value, 100)
+		if err == nil && bytes == 0 {
+			err = fmt.Errorf("%q, expected more than nothing", value)
+		}
+		return err
+	}
+	return errUnknownSetting
 }
 
 var errUnknownSetting = errors.New("unknown setting")
@@ -89,10 +151,14 @@ var errUnknownSetting = errors.New("unknown setting")
 type placed struct{ error }
 
 // eachKey calls do for the members of a mapping, and says of its first error
-// where in file it is.
-func eachKey(n *yaml.Node, file string, do func(key, value *yaml.Node) error) error {
+// where in file it is, and of what subject, such as tool Engage; empty where that
+// is the file as a whole.
+func eachKey(n *yaml.Node, file, subject string, do func(key, value *yaml.Node) error) error {
+	if subject != "" {
+		subject += ": "
+	}
 	if n.Kind != yaml.MappingNode {
-		return placed{fmt.Errorf("%s:%d: expected a mapping of settings", file, n.Line)}
+		return placed{fmt.Errorf("%s: expected a mapping of settings", strings.TrimSuffix(place(file, n, subject), ": "))}
 	}
 	seen := make(map[string]bool)
 	for i := 0; i < len(n.Content); i += 2 {
@@ -107,14 +173,19 @@ func eachKey(n *yaml.Node, file string, do func(key, value *yaml.Node) error) er
 			err = do(key, value)
 		}
 		seen[key.Value] = true
-		var within placed
-		switch {
-		case err == nil:
-		case errors.As(err, &within):
-			return err
-		default:
-			return placed{fmt.Errorf("%s: %w", place(file, key, key.Value), err)}
+		if err == nil {
+			continue
 		}
+		var within placed
+		if errors.As(err, &within) {
+			return err
+		}
+		at := key
+		var elsewhere atLine
+		if errors.As(err, &elsewhere) {
+			at = &yaml.Node{Line: elsewhere.line}
+		}
+		return placed{fmt.Errorf("%s: %w", place(file, at, subject+key.Value), err)}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -36,7 +37,8 @@ func (s *server) followKeys(ctx context.Context) error {
 	}
 	for _, t := range s.layout.Topics {
 		if t.Name == topicQuarantine && t.MaxAge <= s.cfg.QuarantineAge {
-			return fmt.Errorf("quarantine-age %v is not below the max_age of the topic quarantine, %v: records would be gone before they move", s.cfg.QuarantineAge, t.MaxAge)
+			where := cmp.Or(s.cfg.origin["quarantine-age"], s.cfg.origin["topic quarantine"], "--quarantine-age")
+			return fmt.Errorf("%s: quarantine-age %v is not below the max_age of the topic quarantine, %v: records would be gone before they move", where, s.cfg.QuarantineAge, t.MaxAge)
 		}
 	}
 	if err := s.publisher.CheckQuarantine(ctx, s.cfg.QuarantineAge); err != nil {

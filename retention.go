@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ func (c *config) layout(storeBytes int64) (stream.Layout, error) {
 	l := stream.Layout{Prefix: c.Prefix, Replicas: c.Replicas, KeymapBytes: storeBytes / 100 * internalPercent}
 	settings := maps.Clone(c.Topics)
 	var total int64
+	var parts []string
 	add := func(name string, set topicSetting, percent int64) error {
 		t := stream.Topic{Name: name, MaxAge: set.MaxAge, MaxBytes: storeBytes / 100 * percent, DiscardOld: name == pipeline.TopicRejected}
 		if t.MaxAge == 0 {
@@ -52,10 +54,8 @@ func (c *config) layout(storeBytes int64) (stream.Layout, error) {
 				return fmt.Errorf("topic %s: max_bytes: %w", name, err)
 			}
 		}
-		if t.MaxBytes == 0 {
-			return fmt.Errorf("topic %s: max_bytes is missing; only %s have a default", name, strings.Join(defaultNames(), ", "))
-		}
 		total += t.MaxBytes
+		parts = append(parts, fmt.Sprintf("%s %d", name, t.MaxBytes))
 		l.Topics = append(l.Topics, t)
 		return nil
 	}
@@ -68,8 +68,8 @@ func (c *config) layout(storeBytes int64) (stream.Layout, error) {
 		errs = append(errs, add(name, settings[name], 0))
 	}
 	if most := storeBytes / 100 * (100 - internalPercent); total > most {
-		errs = append(errs, fmt.Errorf("the topics' byte limits together are %d, expected at most %d: %d %% of the store limit of %d",
-			total, most, 100-internalPercent, storeBytes))
+		errs = append(errs, fmt.Errorf("%s: their byte limits together are %d, expected at most %d, %d %% of the store limit of %d: %s",
+			cmp.Or(c.origin["topics"], "topics"), total, most, 100-internalPercent, storeBytes, strings.Join(parts, ", ")))
 	}
 	return l, errors.Join(append(errs, l.Check())...)
 }

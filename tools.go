@@ -34,25 +34,18 @@ type toolSetting struct {
 // readTools reads the settings of tools.
 func (c *config) readTools(n *yaml.Node) error {
 	c.Tools = make(map[string]toolSetting)
-	return eachKey(n, c.File, func(tool, settings *yaml.Node) error {
+	return eachKey(n, c.File, "", func(tool, settings *yaml.Node) error {
 		var t toolSetting
 		if err := rules.CheckTool(tool.Value); err != nil {
 			return err
 		}
-		err := eachKey(settings, c.File, func(key, value *yaml.Node) error {
+		subject := "tool " + tool.Value
+		err := eachKey(settings, c.File, subject, func(key, value *yaml.Node) error {
 			if key.Value == "rate" {
 				t.Rate = new(edge.Rate)
-				return eachKey(value, c.File, func(part, value *yaml.Node) error { return readRate(t.Rate, part.Value, value.Value) })
+				return eachKey(value, c.File, subject+": rate", func(part, value *yaml.Node) error { return readRate(t.Rate, part.Value, value.Value) })
 			}
-			if err := t.read(key.Value, value); err != nil {
-				line := key.Line
-				var elsewhere atLine
-				if errors.As(err, &elsewhere) {
-					line = elsewhere.line
-				}
-				return placed{fmt.Errorf("%s:%d: tool %s: %s: %w", c.File, line, tool.Value, key.Value, err)}
-			}
-			return nil
+			return t.read(key.Value, value)
 		})
 		c.Tools[tool.Value] = t
 		return err

@@ -247,6 +247,11 @@ func TestKeysOfEvents(t *testing.T) {
 	if r := h.run("serve", "--config", "edge.yaml", "--quarantine-age", "800h"); r.code == 0 || !strings.Contains(r.stderr, "max_age of the topic quarantine") {
 		t.Errorf("an age beyond the topic's: exit %d, %s", r.code, r.stderr)
 	}
+	h.write("edge.yaml", keysFile+"topics:\n  quarantine: {max_age: 1h}\n")
+	line := strings.Count(keysFile, "\n") + 2
+	if r := h.run("serve", "--config", "edge.yaml"); r.code == 0 || !strings.Contains(r.stderr, fmt.Sprintf("edge.yaml:%d: topic quarantine: quarantine-age 24h0m0s", line)) {
+		t.Errorf("a topic's age below that of its records: exit %d, %s, want line %d in it", r.code, r.stderr, line)
+	}
 }
 
 func TestQuarantineSurvivesKills(t *testing.T) {

@@ -105,9 +105,9 @@ func TestExampleRules(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	f("Engage", "https://engage.example.edu", page+engage, "quarantine", "engage-pages", `"course":["63"],"section":["79"],"person":["176"]`, `"awaits":["course","person"]`)
-	f("Engage", "https://elsewhere", page+engage, "standard", "", `"mismatch":["sensor"]`)
-	f("Engage", "https://engage.example.edu", page+engage+`,"edApp":"https://quiz.example.edu"`, "standard", "", `"mismatch":["edApp"]`)
+	f("Engage", "https://engage.example.edu/sensor", page+engage, "quarantine", "engage-pages", `"course":["63"],"section":["79"],"person":["176"]`, `"awaits":["course","person"]`)
+	f("Engage", "https://engage.example.edu.evil/sensor", page+engage, "standard", "", `"mismatch":["sensor"]`)
+	f("Engage", "https://engage.example.edu/sensor", page+engage+`,"edApp":"https://quiz.example.edu"`, "standard", "", `"mismatch":["edApp"]`)
 	f("Quiz", "s", quiz, "standard live", "")
 	f("Quiz", "s", quiz+launch, "enriched live", "lti-launched", `"course":["63"]`)
 	f("Blackboard", "s", page+launch, "standard", "")

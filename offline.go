@@ -217,8 +217,9 @@ func envelopeOf(text []byte, sensor string) []byte {
 }
 
 func envelopeAround(sensor string, data []byte) []byte {
-	return fmt.Appendf(nil, `{"sensor":%q,"sendTime":%q,"dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1","data":%s}`,
-		sensor, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), data)
+	quoted, _ := json.Marshal(sensor) // a string: it cannot fail
+	return fmt.Appendf(nil, `{"sensor":%s,"sendTime":%q,"dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1","data":%s}`,
+		quoted, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), data)
 }
 
 // routeEnvelope calls do with each item of an envelope.

@@ -183,6 +183,9 @@ func TestRouteAndValidateByTool(t *testing.T) {
 		f(0, text, "-: 200, 1 conformant", "validate", "--tool", "demo")
 	}
 	f(0, `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:p","type":"Person"}`, ": entities\n", "route")
+	// Events without an envelope are their tool's, whatever signs its sensor has.
+	h.write("edge.yaml", strings.Replace(routingFile, "https://example.edu/\n", `"\a\U000E0001"`+"\n", 1))
+	f(0, one, ": enriched, live", "route", "--tool", "demo")
 }
 
 // Events that were stored or refused under another configuration take the

@@ -91,7 +91,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdin, shown(os.Stdout), shown(os.Stderr))
+	err := run(ctx, os.Args[1:], os.Environ(), interruptible{ctx, os.Stdin}, shown(os.Stdout), shown(os.Stderr))
 	switch {
 	case err == nil:
 	case errors.Is(err, errNonConformant):
@@ -99,9 +99,36 @@ func main() {
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(shown(os.Stderr), err)
 		os.Exit(2)
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		fmt.Fprintln(shown(os.Stderr), "caliper-edge: interrupted")
+		os.Exit(1)
 	default:
 		fmt.Fprintln(shown(os.Stderr), "caliper-edge:", err)
 		os.Exit(1)
+	}
+}
+
+// interruptible is a reader of which a Read ends with ctx, also while nothing
+// comes: a signal would not end one of a terminal. What comes then is lost.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i interruptible) Read(p []byte) (int, error) {
+	var n int
+	var err error
+	own := make([]byte, min(len(p), 64<<10))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n, err = i.r.Read(own)
+	}()
+	select {
+	case <-done:
+		return copy(p, own[:n]), err
+	case <-i.ctx.Done():
+		return 0, i.ctx.Err()
 	}
 }
 

@@ -72,6 +72,9 @@ func replay(inv *invocation) error {
 	}
 	written, err := r.write()
 	fmt.Fprintf(inv.stdout, "%d records written\n", written)
+	if err != nil && inv.ctx.Err() != nil {
+		return errors.New("interrupted; run it again to go on")
+	}
 	return err
 }
 

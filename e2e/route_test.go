@@ -197,6 +197,20 @@ func TestReplayUnderNewRules(t *testing.T) {
 	quiz := strings.NewReplacer("NavigationEvent", "QuizEvent", "NavigatedTo", "Shuffled").Replace(routingEvent(eventID("quiz"), ""))
 	s.post(routingEnvelope("https://example.edu/", routingEvent(eventID("page"), ""), quiz)).want(t, 202, `"standard:1"`)
 	h.write("edge.yaml", strings.Replace(routingFile, "also: live", "", 1))
+	// Who breaks off at the question writes nothing.
+	asking := h.command("replay", "standard", "--config", "edge.yaml")
+	if _, err := asking.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	asked := launch(t, asking)
+	eventually(t, "the question", func() bool { return strings.Contains(asked.stdout.String(), "write 1 records? [y/N]") })
+	asked.signal(os.Interrupt)
+	if code := asked.wait(); code != 1 || !strings.Contains(asked.stderr.String(), "nothing was changed") {
+		t.Errorf("broken off: exit %d, %s", code, asked.stderr)
+	}
+	if enriched := h.must("tail", "enriched", "--no-follow"); enriched != "" {
+		t.Errorf("broken off enriched has %s", enriched)
+	}
 	h.must("replay", "standard", "--yes", "--config", "edge.yaml")
 	h.must("replay", "rejected", "--yes", "--config", "edge.yaml")
 	if enriched := h.must("tail", "enriched", "--no-follow"); !strings.Contains(enriched, `"identifiers":{"part":["`+secretMark+`"]}`) || !strings.Contains(enriched, `"origin":"caliper-standard:1:1"`) {

@@ -96,12 +96,12 @@ func main() {
 	case err == nil:
 	case errors.Is(err, errNonConformant):
 		os.Exit(1)
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(shown(os.Stderr), err)
-		os.Exit(2)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		fmt.Fprintln(shown(os.Stderr), "caliper-edge: interrupted")
 		os.Exit(1)
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(shown(os.Stderr), err)
+		os.Exit(2)
 	default:
 		fmt.Fprintln(shown(os.Stderr), "caliper-edge:", err)
 		os.Exit(1)

@@ -1,12 +1,11 @@
 package rules
 
 import (
-	_ "embed"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
+	"unicode"
 
 	"caliperedge/validate"
 
@@ -126,7 +125,7 @@ func ReadRules(n *yaml.Node, file string) ([]Rule, error) {
 	var all []Rule
 	for i, item := range n.Content {
 		r := reader{file: file, subject: fmt.Sprintf("rule %d", i+1)}
-		if name := nameOf(item); name != "" {
+		if name := nameOf(item); name != "" && !strings.ContainsFunc(name, unicode.IsControl) {
 			r.subject = "rule " + name
 		}
 		rule, err := r.rule(item)
@@ -157,7 +156,9 @@ func (r *reader) rule(n *yaml.Node) (Rule, error) {
 	err := r.members(n, "name, when, topic, also, identifiers, keys", func(key string, value *yaml.Node) (err error) {
 		switch key {
 		case "name":
-			rule.Name, err = word(value)
+			if rule.Name, err = word(value); strings.ContainsFunc(rule.Name, unicode.IsControl) {
+				err = errors.New("it has a control character, such as a line break")
+			}
 		case "when":
 			when = value
 			rule.When, err = r.condition(value)
@@ -304,122 +305,3 @@ func (r *reader) list(key string, n *yaml.Node) ([]Condition, error) {
 	}
 	return []Condition{c}, nil
 }
-
-// ReadSets reads the sets of identifiers of a configuration file, none of which
-// has the name of one that ships with the program. Every error names file, line
-// and set.
-func ReadSets(n *yaml.Node, file string) (map[string]*Set, error) {
-	return readSets(n, file, readyMade())
-}
-
-// readSets reads sets that have none of the names in taken.
-func readSets(n *yaml.Node, file string, taken map[string]*Set) (map[string]*Set, error) {
-	all := make(map[string]*Set)
-	r := reader{file: file}
-	err := r.members(n, "sets of identifiers", func(name string, value *yaml.Node) error {
-		r := reader{file: file, subject: "identifiers " + name}
-		if taken[name] != nil {
-			return r.at(value, errors.New("a set of that name ships with the program"))
-		}
-		if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
-			return r.at(value, errors.New("expected a list of extractions"))
-		}
-		set := new(Set)
-		for _, item := range value.Content {
-			extractions, err := r.extractions(item)
-			if err != nil {
-				return err
-			}
-			set.extractions = append(set.extractions, extractions...)
-		}
-		if kinds := len(set.kinds()); kinds > maxKinds {
-			return r.at(value, fmt.Errorf("%d kinds, expected at most %d", kinds, maxKinds))
-		}
-		all[name] = set
-		return nil
-	})
-	return all, err
-}
-
-// extractions reads one entry of a set, which may name several paths.
-func (r *reader) extractions(n *yaml.Node) ([]extraction, error) {
-	var paths, patterns []string
-	var kind string
-	var levels []level
-	err := r.members(n, "path, kind, pattern, levels", func(key string, value *yaml.Node) (err error) {
-		switch key {
-		case "path":
-			paths, err = words(value)
-		case "kind":
-			if kind, err = word(value); err == nil {
-				err = checkKind(kind)
-			}
-		case "pattern":
-			patterns, err = words(value)
-		case "levels":
-			levels, err = r.levels(value)
-		default:
-			err = unknown("path", "kind", "pattern", "levels")
-		}
-		return err
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case len(paths) == 0:
-		return nil, r.at(n, errors.New("path is missing"))
-	case (kind == "") == (patterns == nil):
-		return nil, r.at(n, errors.New("expected either kind, for the whole value, or pattern"))
-	case levels != nil && patterns == nil:
-		return nil, r.at(n, errors.New("levels without a pattern"))
-	}
-	e := extraction{kind: kind, line: n.Line}
-	for _, text := range patterns {
-		p, err := parsePattern(text, levels)
-		if err != nil {
-			return nil, r.at(n, err)
-		}
-		e.patterns = append(e.patterns, p)
-	}
-	var all []extraction
-	for _, text := range paths {
-		if e.path, err = validate.ParsePath(text); err != nil {
-			return nil, r.at(n, err)
-		}
-		all = append(all, e)
-	}
-	return all, nil
-}
-
-// levels reads a mapping from names of levels to kinds.
-func (r *reader) levels(n *yaml.Node) (all []level, err error) {
-	err = r.members(n, "levels", func(key string, value *yaml.Node) error {
-		kind, err := word(value)
-		if err == nil {
-			err = checkKind(kind)
-		}
-		if strings.Contains(key, ":") {
-			err = errors.New("the name of a level has no colon")
-		}
-		all = append(all, level{name: key, as: kind})
-		return err
-	})
-	return all, err
-}
-
-//go:embed sets.yaml
-var setsFile []byte
-
-// readyMade are the sets that ship with the program, in the format of users'
-// own.
-var readyMade = sync.OnceValue(func() map[string]*Set {
-	var doc yaml.Node
-	err := yaml.Unmarshal(setsFile, &doc)
-	if err == nil {
-		var sets map[string]*Set
-		if sets, err = readSets(doc.Content[0], "sets.yaml", nil); err == nil {
-			return sets
-		}
-	}
-	panic("rules: " + err.Error())
-})

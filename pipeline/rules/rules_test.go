@@ -367,6 +367,11 @@ func TestBadRules(t *testing.T) {
 		"identifiers:\n  s:\n    - {path: a, pattern: 'x*', levels: {c: d}}": "ends with * and has levels",
 		"identifiers:\n  s:\n    - {path: a, pattern: x, levels: {'c:': d}}": "has no colon",
 		"identifiers:\n  s:\n    - {path: a, kind: b, kinds: c}":             "kinds: unknown setting, expected one of: path, kind, pattern, levels",
+
+		"rules:\n  - name: a\n    when:\n      any:\n        - {tool: A}\n        - not: {type: ViewEvnt}\n    topic: enriched": `c.yaml:6: rule a: type: no event has the type "ViewEvnt"`,
+		"rules:\n  - {name: a, when: {tool: A, not: {tool: [A, B]}}, topic: enriched}":                                          "c.yaml:2: rule a: no event can match: no tool fulfils its conditions on the tool",
+		"rules:\n  - {name: a, when: {all: [{tool: A}, {tool: B}]}, also: live}":                                                "c.yaml:2: rule a: no event can match: no tool fulfils",
+		"rules:\n  - {name: \"a\\nb\", when: {present: id}, topic: enriched}":                                                   "c.yaml:2: rule 1: name: it has a control character",
 	} {
 		cfg := Config{Vocabularies: map[string]*validate.Vocabulary{"Own": granted}}
 		if _, err := compile(t, cfg, text); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "c.yaml:") {

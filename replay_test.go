@@ -336,3 +336,50 @@ func TestReplayOfWhatLeftQuarantine(t *testing.T) {
 		}
 	}
 }
+
+// An event that had its context from the item before it keeps it in a replay,
+// as long as events may.
+func TestReplayOfInheritedContexts(t *testing.T) {
+	const noon = "2026-11-22T12:00:00.000Z"
+	bare := func(id string) string {
+		return strings.Replace(testEvent(id), `"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1",`, "", 1)
+	}
+	dir, read, put := openStore(t, "")
+	put("standard",
+		rejectedLine("T", noon, testEnvelopeHead+`,"event":`+bare("a")),
+		rejectedLine("T", noon, testEnvelopeHead+`,"extra":["@context"],"event":`+bare("b")),
+		rejectedLine("Other", noon, testEnvelopeHead+`,"extra":["@context"],"event":`+bare("c")))
+	put("rejected",
+		rejectedLine("T", noon, testEnvelopeHead+`,"reasons":[{"code":"type/action"}],"event":`+strings.Replace(bare("d"), "NavigatedTo", "Teleported", 1)),
+		rejectedLine("T", noon, testEnvelopeHead+`,"reasons":[{"code":"@context"}],"event":`+bare("e")),
+		rejectedLine("T", noon, testEnvelopeHead+`,"reasons":[{"code":"actor"}],"event":7`))
+	const rules = "tools:\n  T:\n    vocabulary: {contexts: [https://t.example/ctx], actions: {NavigationEvent: [Teleported]}}\n" +
+		"rules:\n  - {name: all, when: {type: NavigationEvent}, topic: enriched}\n"
+	file := filepath.Join(t.TempDir(), "edge.yaml")
+	f := func(topic, text string, want ...string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, _, err := runCommand(t, "replay", topic, "--yes", "--data-dir", dir, "--config", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range want {
+			if !strings.Contains(out, line) {
+				t.Errorf("%s: %q is missing:\n%s", topic, line, out)
+			}
+		}
+	}
+	f("standard", rules, "T      -   2        0              @context", "nothing to write")
+	f("standard", rules+"inherit_context: on\n", "T      enriched  2        0", "Other  -         1        0              @context", "2 records written")
+	f("rejected", rules+"inherit_context: on\n", "T     enriched  1        0", "T     -         1        0              @context", "1 records written")
+	var got []string
+	for _, r := range read("enriched") {
+		got = append(got, fmt.Sprint(r["id"], r["extra"], r["origin"], r["event"].(map[string]any)["@context"]))
+	}
+	want := "[a<nil>caliper-standard:1:1<nil> b[@context]caliper-standard:2:1<nil> d[type/action]caliper-rejected:1:1<nil>]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("enriched has %v\nwant %s", got, want)
+	}
+}

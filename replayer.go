@@ -80,58 +80,6 @@ func (c *choice) takes(tool string, received time.Time) bool {
 		(len(c.tools) == 0 || slices.Contains(c.tools, tool))
 }
 
-// storedRecord is what a replay needs of a record.
-type storedRecord struct {
-	Tool        string          `json:"tool"`
-	Received    time.Time       `json:"received"`
-	Sensor      json.RawMessage `json:"sensor"`
-	SendTime    json.RawMessage `json:"sendTime"`
-	DataVersion json.RawMessage `json:"dataVersion"`
-	Event       json.RawMessage `json:"event"`
-	Raw         []byte          `json:"raw"`
-	Whole       bool            `json:"whole"`
-	Truncated   bool            `json:"truncated"`
-	Repaired    bool            `json:"repaired"`
-	Conflict    bool            `json:"conflict"`
-	Cut         []string        `json:"cut"`
-}
-
-// body is what the sensor would have sent of the record alone; why says why
-// that is not known.
-func (r *storedRecord) body() (body []byte, why string) {
-	switch {
-	case r.Truncated:
-		return nil, "truncated"
-	case r.Event == nil:
-		return r.Raw, ""
-	case r.Whole:
-		return r.Event, ""
-	}
-	body = append(body, '{')
-	for _, m := range []struct {
-		name  string
-		value json.RawMessage
-	}{{"sensor", r.Sensor}, {"sendTime", r.SendTime}, {"dataVersion", r.DataVersion}} {
-		if m.value != nil {
-			body = fmt.Appendf(body, "%q:%s,", m.name, m.value)
-		}
-	}
-	return fmt.Appendf(body, `"data":[%s]}`, r.Event), ""
-}
-
-// marks are the members that go with the record into another topic, each with a
-// comma before it.
-func (r *storedRecord) marks(origin stream.Address) []byte {
-	more := fmt.Appendf(nil, `,"origin":%q`, origin)
-	if r.Repaired {
-		more = append(more, `,"repaired":true`...)
-	}
-	if len(r.Cut) > 0 && !r.Whole {
-		more = append(more, `,"cut":["sensor"]`...)
-	}
-	return more
-}
-
 // eventKey stands for an event of a tool in a topic: for its id and its bytes. idKey
 // stands for its id alone, which other events of that topic may have.
 type (
@@ -246,7 +194,8 @@ func (r *replayer) tail(each func(*storedRecord, stream.Address) error) error {
 // with an outcome without a topic where it stays.
 func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome, candidate, []byte) error) error {
 	stay := func(why string) error { return each(outcome{tool: rec.Tool, why: why}, candidate{}, nil) }
-	body, why := rec.body()
+	before := rec.before(r.inv.cfg)
+	body, why := rec.body(before)
 	if why != "" {
 		return stay(why)
 	}
@@ -265,6 +214,9 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 	defer receipt.Release()
 	more := rec.marks(at)
 	for i, set := range receipt.Routes() {
+		if i == 0 && before != nil {
+			continue
+		}
 		if set == 0 {
 			if err := stay(codes(env.ItemViolations(i), "")); err != nil {
 				return err

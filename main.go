@@ -17,6 +17,7 @@ import (
 
 	"caliperedge/internal/visible"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/pflag"
 )
 
@@ -167,7 +168,11 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if want := len(strings.Fields(cmd.args)); len(inv.args) != want && !(strings.HasSuffix(cmd.args, "...") && len(inv.args) > 0) {
 		return fmt.Errorf("usage: caliper-edge %s %s [flags]\n%w", cmd.name, cmd.args, errUsage)
 	}
-	return cmd.run(inv)
+	err = cmd.run(inv)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && inv.cfg.Streams != streamsVerify {
+		err = fmt.Errorf("%w; caliper-edge topics apply creates the streams of the configuration", err)
+	}
+	return err
 }
 
 // findCommand takes the command off args: one word or two, serve where there

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
 
+	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline/rules"
 	"caliperedge/validate"
 
@@ -40,6 +42,21 @@ func (c *config) compileRules() (err error) {
 	}
 	c.Rules, err = rules.Compile(c.routing)
 	return err
+}
+
+// unknownTools are the tools that the file names and none of the tokens has.
+func (c *config) unknownTools(tokens iter.Seq[*tokenmap.Principal]) []string {
+	named := make(map[string]bool)
+	for _, tool := range c.Rules.Tools() {
+		named[tool] = true
+	}
+	for tool := range c.Tools {
+		named[tool] = true
+	}
+	for p := range tokens {
+		delete(named, p.Tool)
+	}
+	return slices.Sorted(maps.Keys(named))
 }
 
 // vocabularies are what tools are granted, by their names.

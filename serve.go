@@ -179,6 +179,9 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	if s.tokens, err = tokenmap.Watch(cfg.tokenFile(), log); err != nil {
 		return nil, err
 	}
+	if unknown := cfg.unknownTools(s.tokens.Principals()); len(unknown) > 0 {
+		log.Warn("the configuration file names tools that have no token; what it says of them holds for nobody", "tools", strings.Join(unknown, ","))
+	}
 	if s.endpoint, err = edge.New(cfg.edge(s.metrics), s.tokens, s.pipeline, log); err != nil {
 		return nil, err
 	}

@@ -148,6 +148,18 @@ func TestUnknownVariablesAreToldOf(t *testing.T) {
 	}
 }
 
+// A rule for a tool that nobody has a token of is never used, so a misspelt name
+// is told of.
+func TestUnknownToolsAreToldOf(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.write("edge.yaml", "tools:\n  demo: {rejected: off}\n  Engaeg: {rejected: off}\nrules:\n  - {name: a, when: {tool: [demo, Cavnas]}, topic: enriched}\n")
+	s := h.serve("--config", "edge.yaml")
+	if !strings.Contains(s.stderr.String(), `"tools":"Cavnas,Engaeg"`) {
+		t.Errorf("serve did not warn of exactly Cavnas and Engaeg: %s", s.stderr.String())
+	}
+}
+
 func TestVersionHelpAndUnknownCommands(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)

@@ -196,6 +196,12 @@ func TestReplayUnderNewRules(t *testing.T) {
 	s := h.serve()
 	quiz := strings.NewReplacer("NavigationEvent", "QuizEvent", "NavigatedTo", "Shuffled").Replace(routingEvent(eventID("quiz"), ""))
 	s.post(routingEnvelope("https://example.edu/", routingEvent(eventID("page"), ""), quiz)).want(t, 202, `"standard:1"`)
+	h.write("edge.yaml", routingFile)
+	for _, args := range [][]string{{"tail", "live", "--no-follow"}, {"replay", "standard", "--dry-run"}} {
+		if r := h.run(append(args, "--config", "edge.yaml")...); r.code != 1 || !strings.Contains(r.stderr, "caliper-edge topics apply creates") {
+			t.Errorf("%v of a topic that has no stream yet: exit %d, %s", args, r.code, r.stderr)
+		}
+	}
 	h.write("edge.yaml", strings.Replace(routingFile, "also: live", "", 1))
 	// Who breaks off at the question writes nothing.
 	asking := h.command("replay", "standard", "--config", "edge.yaml")

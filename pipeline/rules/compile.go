@@ -70,6 +70,14 @@ func (r *Rules) WithKeys(keys Keys) *Rules {
 	return &out
 }
 
+// Tools are those that rules and ties name, sorted.
+func (r *Rules) Tools() []string {
+	if r == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(r.tools))
+}
+
 // DemandsKeys tells whether any rule does.
 func (r *Rules) DemandsKeys() bool {
 	if r == nil {

@@ -64,12 +64,21 @@ func topicsPurge(inv *invocation) error {
 		}
 	}
 	for _, p := range plans {
-		if err := p.Do(inv.ctx, js); err != nil {
+		if err := p.Do(inv.ctx, js, inv.cfg.storeDir()); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintln(inv.stdout, "deleted")
 	return nil
+}
+
+// storeDir is the data folder of the embedded server, empty where there is an
+// external one.
+func (c *config) storeDir() string {
+	if c.NATSURL != "" {
+		return ""
+	}
+	return c.DataDir
 }
 
 // ask returns nil where the answer to a question is yes.

@@ -53,8 +53,8 @@ func fillDisk(t *testing.T, path string) {
 	}
 	defer f.Close()
 	for size := 1 << 20; size > 0; {
-		if n, err := f.Write(make([]byte, size)); err != nil {
-			size = min(n, size/2)
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
 		}
 	}
 }

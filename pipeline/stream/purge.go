@@ -113,17 +113,39 @@ func (p *Purge) findUnread(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// Do deletes what was planned. What was stored since stays.
-func (p Purge) Do(ctx context.Context, js jetstream.JetStream) error {
+// purgeMakesRoom is how many bytes of messages make room for the notes about them
+// as they go: they fill two blocks, and blocks that go as a whole go first.
+const purgeMakesRoom = 16 << 20
+
+// Do deletes what was planned. What was stored since stays. dir is the data folder
+// of an embedded server, empty for an external one. Where its disk has no room
+// for the server's notes about what is gone, on which nats-server 2.15.2 waits for
+// itself for ever (compactLocked), so little that it makes no room is an error.
+func (p Purge) Do(ctx context.Context, js jetstream.JetStream, dir string) error {
 	if p.Messages == 0 {
 		return nil
 	}
-	s, err := js.Stream(ctx, p.Stream)
-	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSequence(p.Keep))
-	}
-	if err != nil {
+	if err := p.do(ctx, js, dir); err != nil {
 		return fmt.Errorf("stream: purge stream %s: %w", p.Stream, err)
 	}
 	return nil
+}
+
+func (p Purge) do(ctx context.Context, js jetstream.JetStream, dir string) error {
+	s, err := js.Stream(ctx, p.Stream)
+	if err != nil {
+		return err
+	}
+	if dir != "" {
+		if full := room(dir); full != nil {
+			if p.Bytes < purgeMakesRoom {
+				return fmt.Errorf("%w for notes about what is gone: make room there, or delete %d bytes or more of the topic at once", full, purgeMakesRoom)
+			}
+			// To delete all of a stream the server first begins another file.
+			if err := s.Purge(ctx, jetstream.WithPurgeSequence(p.Keep-1)); err != nil {
+				return err
+			}
+		}
+	}
+	return s.Purge(ctx, jetstream.WithPurgeSequence(p.Keep))
 }

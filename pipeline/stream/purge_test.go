@@ -64,7 +64,7 @@ func TestPurgeBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, p, message("standard", "6", record(old)))
-	if err := plan.Do(deadline(t), js); err != nil {
+	if err := plan.Do(deadline(t), js, ""); err != nil {
 		t.Fatal(err)
 	}
 	each, got := collect()
@@ -87,7 +87,7 @@ func TestPurgeAll(t *testing.T) {
 		if err != nil || plan.Messages != messages {
 			t.Fatalf("plan %+v, %v, want %d messages", plan, err, messages)
 		}
-		if err := plan.Do(deadline(t), js); err != nil {
+		if err := plan.Do(deadline(t), js, ""); err != nil {
 			t.Fatal(err)
 		}
 		if list, err := p.Status(deadline(t)); err != nil || list[0].Messages != 0 {

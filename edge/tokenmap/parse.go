@@ -9,12 +9,13 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"caliperedge/internal/names"
+
 	"go.yaml.in/yaml/v3"
 )
 
 const (
 	minTokenChars = 32 // contract, section 2
-	maxToolChars  = 64 // contract, section 2
 	// maxPlainBytes bounds the decrypted map: some 150,000 tokens, far above any use, and a stop before memory ends.
 	maxPlainBytes = 16 << 20
 )
@@ -150,10 +151,8 @@ func parseEntry(n *yaml.Node) (entry, int, *Error) {
 
 // toolFault says what is wrong with the name of a tool, without quoting it; "" for nothing.
 func toolFault(s string) string {
-	if s == "" || len(s) > maxToolChars || strings.ContainsFunc(s, func(r rune) bool {
-		return !isAlnum(r) && r != '_' && r != '-'
-	}) {
-		return fmt.Sprintf("id must be 1 to %d of A-Z a-z 0-9 _ -", maxToolChars)
+	if !names.OK(s, names.ToolBytes) {
+		return "id must be " + names.Rule(names.ToolBytes)
 	}
 	return ""
 }

@@ -20,21 +20,22 @@ var allowed = map[string][]string{
 	// wires the parts
 	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate", "internal/visible"},
 
-	"edge":                  {"edge/tokenmap", "pipeline", "validate"}, // the request lane
-	"edge/certificate":      {},                                        // two files, and TLS
-	"edge/tokenmap":         {},                                        // knows nothing of requests
-	"pipeline/rules":        {"validate"},                              // decides about what Parse built
-	"pipeline":              {"pipeline/rules", "validate"},            // only what Parse built can be stored
-	"pipeline/keymap":       {},                                        // a table; where it is stored is not its matter
-	"pipeline/stream":       {"pipeline", "pipeline/keymap"},           // implements pipeline.Publisher, keeps the key map
-	"pipeline/pipelinetest": {"pipeline"},                              // its twin
-	"shapes":                {"internal/visible"},                      // a function of events, to be shown to others
-	"validate":              {},                                        // a function of bytes
-	"internal/accounting":   {},                                        // numbers as text, for tests of every kind
+	"edge":                  {"edge/tokenmap", "pipeline", "validate"},         // the request lane
+	"edge/certificate":      {},                                                // two files, and TLS
+	"edge/tokenmap":         {"internal/names"},                                // knows nothing of requests
+	"pipeline/rules":        {"validate", "internal/names"},                    // decides about what Parse built
+	"pipeline":              {"pipeline/rules", "validate"},                    // only what Parse built can be stored
+	"pipeline/keymap":       {"internal/names"},                                // a table; where it is stored is not its matter
+	"pipeline/stream":       {"pipeline", "pipeline/keymap", "internal/names"}, // implements pipeline.Publisher, keeps the key map
+	"pipeline/pipelinetest": {"pipeline"},                                      // its twin
+	"shapes":                {"internal/visible"},                              // a function of events, to be shown to others
+	"validate":              {},                                                // a function of bytes
+	"internal/accounting":   {},                                                // numbers as text, for tests of every kind
 	"internal/fixtures":     {},
 	"internal/importrules":  {},
 	"internal/natstest":     {}, // for tests alone
-	"internal/visible":      {}, // a function of text
+	"internal/names":        {}, // functions of text
+	"internal/visible":      {}, // likewise
 	"internal/syncloss":     {}, // shows what the kernel does without us
 	"e2e":                   {},
 	"bench":                 {},                                              // tests only

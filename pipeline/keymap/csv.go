@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"caliperedge/internal/names"
 )
 
 // header is the first line of a table as CSV.
@@ -78,10 +80,10 @@ func rowOf(fields []string) (Row, error) {
 
 // Check says what is wrong with a row, or nil.
 func (r Row) Check() error {
-	if err := checkName("tool", r.Tool); err != nil {
+	if err := names.Check("tool", r.Tool, MaxNameBytes); err != nil {
 		return err
 	}
-	if err := checkName("kind", r.Kind); err != nil {
+	if err := names.Check("kind", r.Kind, MaxNameBytes); err != nil {
 		return err
 	}
 	switch {
@@ -104,16 +106,3 @@ func (r Row) Check() error {
 }
 
 func isControl(c rune) bool { return c < ' ' || c == 0x7f }
-
-// checkName reports whether name is 1 to 64 of A-Z a-z 0-9 _ -.
-func checkName(what, name string) error {
-	ok := len(name) >= 1 && len(name) <= MaxNameBytes
-	for i := 0; ok && i < len(name); i++ {
-		c := name[i]
-		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
-	}
-	if !ok {
-		return fmt.Errorf("%s %.80q, expected 1 to %d of A-Z a-z 0-9 _ -", what, name, MaxNameBytes)
-	}
-	return nil
-}

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
+
+	"caliperedge/internal/names"
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 
 	// MaxNameBytes bounds a tool and a kind, MaxValueBytes a value and
 	// MaxKeyBytes a key.
-	MaxNameBytes  = 64
+	MaxNameBytes  = names.ToolBytes
 	MaxValueBytes = 16 << 10
 	MaxKeyBytes   = 1 << 10
 )

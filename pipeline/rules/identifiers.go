@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"caliperedge/internal/names"
 	"caliperedge/validate"
 )
 
@@ -255,21 +256,10 @@ func parsePattern(text string, levels []level) (pattern, error) {
 }
 
 // checkKind holds kinds to names that read well everywhere.
-func checkKind(kind string) error { return checkName("kind", kind) }
+func checkKind(kind string) error { return names.Check("kind", kind, names.ToolBytes) }
 
 // CheckTool refuses what no tool can be called.
-func CheckTool(tool string) error { return checkName("tool", tool) }
-
-func checkName(what, name string) error {
-	ok := name != "" && len(name) <= 64
-	for _, c := range []byte(name) {
-		ok = ok && (c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z')
-	}
-	if !ok {
-		return fmt.Errorf("%s %q, expected 1 to 64 of A-Z a-z 0-9 _ -", what, name)
-	}
-	return nil
-}
+func CheckTool(tool string) error { return names.Check("tool", tool, names.ToolBytes) }
 
 func (p pattern) compile(x *extractor) pattern {
 	p.parts, p.levels = slices.Clone(p.parts), slices.Clone(p.levels)

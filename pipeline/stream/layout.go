@@ -8,14 +8,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"caliperedge/internal/names"
 )
 
 // duplicateWindow is how long a stream remembers a Nats-Msg-Id (contract
 // section 4). A repetition of an unclear publish comes within seconds.
 const duplicateWindow = 2 * time.Minute
-
-// maxNameBytes keeps stream and file names short on every file system.
-const maxNameBytes = 32
 
 // Topic describes one topic and with it one stream.
 type Topic struct {
@@ -92,16 +91,10 @@ func (l Layout) Check() error {
 	return errors.Join(errs...)
 }
 
-// checkName reports whether name is 1 to 32 of A-Z a-z 0-9 _ -, which is safe
-// as token of a subject, as stream or consumer name and as folder name.
+// checkName returns an error about what cannot be called name.
 func checkName(what, name string) error {
-	ok := len(name) >= 1 && len(name) <= maxNameBytes
-	for i := 0; ok && i < len(name); i++ {
-		c := name[i]
-		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
-	}
-	if !ok {
-		return fmt.Errorf("stream: %s %q, want 1 to %d of A-Z a-z 0-9 _ -", what, name, maxNameBytes)
+	if err := names.Check(what, name, names.TopicBytes); err != nil {
+		return fmt.Errorf("stream: %w", err)
 	}
 	return nil
 }

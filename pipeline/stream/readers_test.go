@@ -484,8 +484,8 @@ func TestAddReaderAgain(t *testing.T) {
 		{"warehouse", "rejected", "standard"},
 		{"caliper", "standard", "program's own"},
 		{"mover", "standard", "program's own"},
-		{"a b", "standard", "want 1 to 32"},
-		{"", "standard", "want 1 to 32"},
+		{"a b", "standard", "expected 1 to 32"},
+		{"", "standard", "expected 1 to 32"},
 		{"x", "nowhere", "standard, tight, rejected"},
 	} {
 		if _, err := AddReader(deadline(t), js, testLayout(), dir, c.name, c.topic); err == nil || !strings.Contains(err.Error(), c.want) {

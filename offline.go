@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"caliperedge/edge"
 	"caliperedge/internal/visible"
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/rules"
 	"caliperedge/validate"
 )
 
@@ -24,6 +24,18 @@ const offlineTool = "offline"
 func (c *config) offline() (*pipeline.Pipeline, error) {
 	return pipeline.New(pipeline.Config{Topics: c.topicNames(), Rules: c.Rules,
 		MaxEnvelopeBytes: 4 * int64(c.MaxBodyBytes), BudgetBytes: int64(c.BudgetBytes)}, nil, slog.New(slog.DiscardHandler))
+}
+
+// toolFlag is the tool whose events the files hold.
+func (inv *invocation) toolFlag() (string, error) {
+	tool, err := inv.flags.GetString("tool")
+	if err == nil {
+		err = rules.CheckTool(tool)
+	}
+	if err != nil {
+		err = fmt.Errorf("--tool: %w\n%w", err, errUsage)
+	}
+	return tool, err
 }
 
 // eachFile reads the files of the command line; - is stdin.
@@ -53,7 +65,7 @@ func validateFiles(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	tool, err := inv.flags.GetString("tool")
+	tool, err := inv.toolFlag()
 	if err != nil {
 		return err
 	}
@@ -144,7 +156,7 @@ func routeFiles(inv *invocation) error {
 	if err != nil {
 		return err
 	}
-	tool, err := inv.flags.GetString("tool")
+	tool, err := inv.toolFlag()
 	if err != nil {
 		return err
 	}
@@ -160,7 +172,10 @@ func routeFiles(inv *invocation) error {
 	conforms := true
 	err = inv.eachFile(func(name string, body []byte) error {
 		index := 0
-		for _, envelope := range envelopesIn(body, sensor) {
+		for _, envelope := range inv.cfg.envelopesIn(body, sensor) {
+			if most := int(inv.cfg.MaxBodyBytes); envelope.own && len(envelope.text) > most {
+				return fmt.Errorf("%s:%d: envelope of %d bytes, the endpoint takes at most %d", name, envelope.line, len(envelope.text), most)
+			}
 			err := inv.cfg.routeEnvelope(p, tool, envelope.text, func(r routed) error {
 				r.File, r.Index = name, index
 				index++
@@ -180,46 +195,6 @@ func routeFiles(inv *invocation) error {
 		return errNonConformant
 	}
 	return err
-}
-
-// part is an envelope of a file, which begins in that line.
-type part struct {
-	line int
-	text []byte
-}
-
-// envelopesIn returns the envelopes of a file; events without one are given one,
-// of that sensor. Lines with nothing but white space are passed over.
-func envelopesIn(text []byte, sensor string) (all []part) {
-	if json.Valid(text) || len(bytes.TrimSpace(text)) == 0 {
-		return []part{{1, envelopeOf(text, sensor)}}
-	}
-	line := 0
-	for t := range bytes.SplitSeq(text, []byte{'\n'}) {
-		if line++; len(bytes.TrimSpace(t)) > 0 {
-			all = append(all, part{line, envelopeOf(t, sensor)})
-		}
-	}
-	return all
-}
-
-// envelopeOf is text as an envelope, where it is events.
-func envelopeOf(text []byte, sensor string) []byte {
-	t := bytes.TrimSpace(text)
-	var members map[string]json.RawMessage
-	switch {
-	case bytes.HasPrefix(t, []byte{'['}):
-		return envelopeAround(sensor, t)
-	case json.Unmarshal(t, &members) == nil && members["data"] == nil && members["type"] != nil:
-		return envelopeAround(sensor, fmt.Appendf(nil, "[%s]", t))
-	}
-	return text
-}
-
-func envelopeAround(sensor string, data []byte) []byte {
-	quoted, _ := json.Marshal(sensor) // a string: it cannot fail
-	return fmt.Appendf(nil, `{"sensor":%s,"sendTime":%q,"dataVersion":"http://purl.imsglobal.org/ctx/caliper/v1p1","data":%s}`,
-		quoted, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), data)
 }
 
 // routeEnvelope calls do with each item of an envelope.

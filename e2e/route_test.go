@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -183,6 +184,20 @@ func TestRouteAndValidateByTool(t *testing.T) {
 		f(0, text, "-: 200, 1 conformant", "validate", "--tool", "demo")
 	}
 	f(0, `{"@context":"http://purl.imsglobal.org/ctx/caliper/v1p1","id":"urn:p","type":"Person"}`, ": entities\n", "route")
+	// A list of events may be longer than an envelope; an envelope may not, nor be
+	// larger than the endpoint takes.
+	f(0, "["+strings.Repeat(one+",", 10_000)+routingEvent("urn:last", "")+"]", `item 10000, id "urn:last": enriched, live`, "route", "--tool", "demo")
+	f(0, "["+one+","+strings.Replace(one, "urn:1", "urn:2", 1)+"]", `item 1, id "urn:2": enriched, live`, "route", "--tool", "demo", "--max-body-bytes", "1KiB")
+	if r := h.runWith(one+"\n"+two, "route", "--config", "edge.yaml", "--max-body-bytes", "1KiB", "-"); r.code != 0 {
+		t.Errorf("a small envelope: exit %d, %s", r.code, r.stderr)
+	}
+	large := routingEnvelope("https://example.edu/", strings.TrimSuffix(strings.Repeat(one+",", 5), ","))
+	if r := h.runWith(one+"\n"+large, "route", "--config", "edge.yaml", "--max-body-bytes", "1KiB", "-"); r.code != 1 ||
+		!strings.Contains(r.stderr, fmt.Sprintf("-:2: envelope of %d bytes, the endpoint takes at most 1024", len(large))) {
+		t.Errorf("a large envelope: exit %d, %s", r.code, r.stderr)
+	}
+	f(2, one, "", "route", "--tool", "a b")
+	f(2, one, "", "validate", "--tool", "a b")
 	// Events without an envelope are their tool's, whatever signs its sensor has.
 	h.write("edge.yaml", strings.Replace(routingFile, "https://example.edu/\n", `"\a\U000E0001"`+"\n", 1))
 	f(0, one, ": enriched, live", "route", "--tool", "demo")

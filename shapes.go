@@ -128,12 +128,16 @@ func (c *choice) String() string {
 	return moment(c.since, "") + " to " + moment(c.until, "")
 }
 
-// read reads a topic, or a file where no topic has the name; - is stdin.
+// read reads a file, or a topic where no file has the name; - is stdin.
 func (r *shapeReader) read(name string) error {
 	if name == "-" {
 		return r.readFile(name, r.inv.stdin)
 	}
-	if f, err := os.Open(name); err == nil {
+	if info, err := os.Stat(name); err == nil && !info.IsDir() {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
 		defer f.Close()
 		return r.readFile(name, f)
 	}
@@ -177,7 +181,7 @@ func (r *shapeReader) readFile(name string, in io.Reader) error {
 			err = r.inv.ctx.Err()
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: behind byte %d: %w", name, d.InputOffset(), err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,5 +62,20 @@ func TestShapesCommand(t *testing.T) {
 		if out, _, err := runCommand(t, append(append([]string{"shapes"}, args...), "--data-dir", dir)...); err == nil {
 			t.Errorf("%v: %s", args, out)
 		}
+	}
+
+	// A folder with the name of a topic is no file, and what is no JSON is found.
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("standard", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, err := runCommand(t, "shapes", "standard", "--data-dir", dir); err != nil || !strings.Contains(out, "standard: 4 events") {
+		t.Errorf("beside a folder: %s, %v", out, err)
+	}
+	if err := os.WriteFile(file, []byte(lines[0]+"\n{\"a\": x}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := runCommand(t, "shapes", file); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("records.ndjson: behind byte %d: invalid character 'x'", len(lines[0]))) {
+		t.Errorf("a file that is no JSON: %v", err)
 	}
 }

@@ -222,7 +222,7 @@ func (c *Collector) shownKey(k Key) Key {
 	if i := strings.IndexAny(k.EdApp, "?#"); i >= 0 {
 		k.EdApp = k.EdApp[:i]
 	}
-	if strings.Contains(k.EdApp, "@") {
+	if strings.Contains(k.EdApp, "@") || strings.Contains(k.EdApp, "%40") { // an address of somebody
 		k.EdApp = Mask(k.EdApp)
 	}
 	k.EdApp = shorten(k.EdApp)

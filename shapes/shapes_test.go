@@ -97,9 +97,10 @@ func TestNothingPersonal(t *testing.T) {
 	c := New(false, isTerm)
 	event := `{"actor":{"name":"Jane Doe","email":"jane.doe@example.edu","id":"https://example.edu/users/554433"},"born":"1984-05-06","n":1984,
 		"session":"9a73685d-25b0-4f26-aef8-37e6e2dbc17c","nick":"Zoë","type":"Jane","scores":{"jane.doe@example.edu":5,"554433":1,"Jane Doe":2}}`
-	key := Key{Tool: "T", EdApp: "https://app.example.com/launch?user=geheim", Type: "Jane", Action: "Doe"}
-	if err := c.Add(Now, key, []byte(event)); err != nil {
-		t.Fatal(err)
+	for _, edApp := range []string{"https://app.example.com/launch?user=geheim", "https://app.example.com/#/geheim", "mailto:jane.doe@example.edu", "https://app.example.com/jane.doe%40example.edu"} {
+		if err := c.Add(Now, Key{Tool: "T", EdApp: edApp, Type: "Jane", Action: "Doe"}, []byte(event)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r := c.Report("x", false)
 	var all bytes.Buffer

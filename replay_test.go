@@ -312,6 +312,28 @@ func TestReplayWithoutKeys(t *testing.T) {
 	}
 }
 
+// What waits in quarantine moves by itself, whatever the rules are now: a replay
+// would have it twice. Its copies are made all the same.
+func TestReplayOfQuarantine(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "edge.yaml")
+	rules := "topics:\n  standard: {max_bytes: 40%}\n  live: {max_bytes: 5%}\nrules:\n  - {name: all, when: {tool: T}, topic: enriched, also: live}\n"
+	if err := os.WriteFile(config, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, read := storeOf(t, rules, "quarantine",
+		rejectedLine("T", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"awaits":["course"],"event":`+testEvent("a")),
+		rejectedLine("Other", "2026-11-22T12:00:00.000Z", testEnvelopeHead+`,"awaits":["course"],"event":`+testEvent("b")))
+	out, _, err := runCommand(t, "replay", "quarantine", "--yes", "--data-dir", dir, "--config", config)
+	if err != nil || strings.Count(out, "it moves by itself") != 2 {
+		t.Errorf("%s, %v", out, err)
+	}
+	for topic, want := range map[string]int{"enriched": 0, "standard": 0, "live": 1} {
+		if got := len(read(topic)); got != want {
+			t.Errorf("%s has %d records, want %d", topic, got, want)
+		}
+	}
+}
+
 // What was sent to quarantine before and has moved on from there is not sent
 // again: it would be twice where it went.
 func TestReplayOfWhatLeftQuarantine(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
 	"caliperedge/validate"
 
@@ -230,6 +231,8 @@ func (r *replayer) judge(rec *storedRecord, at stream.Address, each func(outcome
 				why = "it belongs here"
 			case to == topicQuarantine && r.source == pipeline.TopicStandard: // from where it would come back, and be there twice
 				why = "its keys are not known"
+			case r.source == topicQuarantine && (to == rules.Enriched || to == pipeline.TopicStandard): // where it would be twice
+				why = "it moves by itself"
 			}
 			if why != "" {
 				if err := stay(why); err != nil {

@@ -137,7 +137,7 @@ func TestMismatch(t *testing.T) {
 	h.write("edge.yaml", routingFile)
 	s := h.serve("--config", "edge.yaml")
 	body := routingEnvelope("https://elsewhere/", routingEvent(eventID("a"), ""), routingEvent(eventID("b"), ""))
-	s.post(body, "X-DEBUG", "TRUE").want(t, 200, `"failed":"sensor begins with https://example.edu/, as tool demo must"`)
+	s.post(body, "X-DEBUG", "TRUE").want(t, 200, `"failed":"sensor begins with https://example.edu/, as tool demo must: it is https://elsewhere/"`)
 	s.post(body).want(t, 200, `"topics":{"standard":"standard:1"}`)
 	if n := s.metric(`caliper_events_mismatched_total{tool="demo"}`); n != 2 {
 		t.Errorf("%v mismatches were counted, want 2", n)

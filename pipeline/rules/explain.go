@@ -54,7 +54,7 @@ func (v View) explainMismatch(it *validate.Item) string {
 		all = append(all, fmt.Sprintf("edApp begins with %s, as tool %s must", strings.Join(v.view.edApps, " or "), v.tool)+found)
 	}
 	if v.wrongSensor {
-		all = append(all, fmt.Sprintf("sensor begins with %s, as tool %s must", strings.Join(v.view.sensor, " or "), v.tool))
+		all = append(all, fmt.Sprintf("sensor begins with %s, as tool %s must", strings.Join(v.view.sensor, " or "), v.tool)+foundIn(v.sensor))
 	}
 	return strings.Join(all, " and ")
 }

@@ -91,12 +91,13 @@ func (w *wordSet) has(number uint8, name string) bool {
 }
 
 // View is what the rules say to a tool and a sensor. It is valid as long as the
-// Rules are.
+// Rules and the sensor's literal are.
 type View struct {
 	rules       *Rules
 	view        *view
 	tool        string
 	wrongSensor bool
+	sensor      []byte // a JSON string, where it is wrong
 }
 
 // For returns the view of a tool whose envelope names sensor, a JSON string
@@ -112,7 +113,9 @@ func (r *Rules) For(tool string, sensor []byte, s *Scratch) View {
 	w := View{rules: r, view: v, tool: tool}
 	if len(v.sensor) > 0 {
 		s.begin(0)
-		w.wrongSensor = !hasPrefix(s.text(sensor), v.sensor)
+		if w.wrongSensor = !hasPrefix(s.text(sensor), v.sensor); w.wrongSensor {
+			w.sensor = sensor
+		}
 	}
 	return w
 }

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"caliperedge/internal/names"
 	"caliperedge/pipeline"
 
 	"github.com/spf13/pflag"
@@ -98,17 +98,13 @@ func refuseAliases(n *yaml.Node, file string) error {
 	return nil
 }
 
-// topicName is what a topic can be called: it is part of names of streams,
-// subjects and folders.
-var topicName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-
 // readTopics reads the topics of the file.
 func (c *config) readTopics(key, n *yaml.Node) error {
 	c.Topics = make(map[string]topicSetting)
 	c.origin["topics"] = place(c.File, key, key.Value)
 	err := eachKey(n, c.File, "", func(topic, settings *yaml.Node) error {
-		if !topicName.MatchString(topic.Value) {
-			return fmt.Errorf("topic %q, expected 1 to 32 of A-Z a-z 0-9 _ -", topic.Value)
+		if err := names.Check("topic", topic.Value, names.TopicBytes); err != nil {
+			return err
 		}
 		var t topicSetting
 		subject := "topic " + topic.Value
@@ -120,8 +116,8 @@ func (c *config) readTopics(key, n *yaml.Node) error {
 		c.Topics[topic.Value] = t
 		return err
 	})
-	if names := c.topicNames(); err == nil && len(names) > pipeline.MaxTopics {
-		err = fmt.Errorf("%d with those that are always there, expected at most %d", len(names), pipeline.MaxTopics)
+	if all := len(c.topicNames()); err == nil && all > pipeline.MaxTopics {
+		err = fmt.Errorf("%d with those that are always there, expected at most %d", all, pipeline.MaxTopics)
 	}
 	return err
 }

@@ -18,7 +18,7 @@ const module = "caliperedge"
 // main → edge → pipeline → validate, and main → stream → pipeline: never back.
 var allowed = map[string][]string{
 	// wires the parts
-	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate", "internal/visible"},
+	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate", "internal/names", "internal/visible"},
 
 	"edge":                  {"edge/tokenmap", "pipeline", "validate"},         // the request lane
 	"edge/certificate":      {},                                                // two files, and TLS

@@ -140,10 +140,12 @@ type routed struct {
 	Faults []string `json:"faults,omitempty"`
 	// Rule decided the tier. Where none did, Nearest is the rule of which the
 	// fewest conditions failed, and Failed the first of them.
-	Rule    string          `json:"rule,omitempty"`
-	Nearest string          `json:"nearest,omitempty"`
-	Failed  string          `json:"failed,omitempty"`
-	Adds    json.RawMessage `json:"adds,omitempty"`
+	Rule    string `json:"rule,omitempty"`
+	Nearest string `json:"nearest,omitempty"`
+	Failed  string `json:"failed,omitempty"`
+	// CopiedBy are the rules without a tier that add topics.
+	CopiedBy []string        `json:"copied_by,omitempty"`
+	Adds     json.RawMessage `json:"adds,omitempty"`
 	// Awaits are the kinds whose keys decide between quarantine and enriched:
 	// offline nobody knows them.
 	Awaits []string `json:"awaits,omitempty"`
@@ -226,7 +228,7 @@ func (c *config) routeEnvelope(p *pipeline.Pipeline, tool string, body []byte, d
 		}
 		if it.Faults == 0 {
 			why := p.Explain(env, tool, i)
-			r.Rule, r.Nearest, r.Failed, r.Adds = why.Rule, why.Nearest, why.Failed, why.Members
+			r.Rule, r.Nearest, r.Failed, r.CopiedBy, r.Adds = why.Rule, why.Nearest, why.Failed, why.CopiedBy, why.Members
 			var adds struct{ Awaits []string }
 			if r.Adds != nil && json.Unmarshal(r.Adds, &adds) == nil {
 				r.Awaits = adds.Awaits
@@ -256,6 +258,9 @@ func (r *routed) print(w io.Writer) error {
 		fmt.Fprintf(&b, "  by no rule; nearest is %s, but for: %s\n", r.Nearest, visible.Text(r.Failed))
 	case r.Failed != "":
 		fmt.Fprintf(&b, "  because it fails: %s\n", visible.Text(r.Failed))
+	}
+	if r.CopiedBy != nil {
+		fmt.Fprintf(&b, "  copied by rule %s\n", strings.Join(r.CopiedBy, ", "))
 	}
 	if r.Awaits != nil {
 		fmt.Fprintf(&b, "  the keymap is not known here: enriched instead of quarantine where it has keys of the kinds %s\n", strings.Join(r.Awaits, ", "))

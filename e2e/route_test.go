@@ -197,6 +197,10 @@ func TestRouteAndValidateByTool(t *testing.T) {
 		t.Errorf("a large envelope: exit %d, %s", r.code, r.stderr)
 	}
 	f(2, one, "", "route", "--tool", "a b")
+	h.write("edge.yaml", routingFile+"  - {name: watched, when: {type: NavigationEvent}, also: live}\n")
+	f(0, one, ": standard, live\n  by no rule; nearest is navigation, but for: tool is demo: it is offline\n  copied by rule watched\n", "route")
+	f(0, one, `"copied_by":["watched"]`, "route", "--json")
+	f(0, two, `"copied_by":["watched"]`, "validate", "--json")
 	f(2, one, "", "validate", "--tool", "a b")
 	// Events without an envelope are their tool's, whatever signs its sensor has.
 	h.write("edge.yaml", strings.Replace(routingFile, "https://example.edu/\n", `"\a\U000E0001"`+"\n", 1))

@@ -40,6 +40,8 @@ type AcceptedItem struct {
 	Rule    string `json:"rule,omitempty"`
 	Nearest string `json:"nearest,omitempty"`
 	Failed  string `json:"failed,omitempty"`
+	// CopiedBy are the rules without a tier that add topics.
+	CopiedBy []string `json:"copied_by,omitempty"`
 	// Adds are what its record gets besides the usual members.
 	Adds json.RawMessage `json:"adds,omitempty"`
 }
@@ -151,7 +153,7 @@ func verbose(env *validate.Envelope, tool string, receipt *pipeline.Receipt, p *
 				a.Topics[p.Topics()[place]] = "" // the message that holds it: none does
 			}
 			why := p.Explain(env, tool, i)
-			a.Rule, a.Nearest, a.Failed, a.Adds = why.Rule, why.Nearest, why.Failed, why.Members
+			a.Rule, a.Nearest, a.Failed, a.CopiedBy, a.Adds = why.Rule, why.Nearest, why.Failed, why.CopiedBy, why.Members
 			v.Accepted = append(v.Accepted, a)
 		case it.Faults != 0 || receipt != nil:
 			v.Truncated = true

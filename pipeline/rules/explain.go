@@ -16,6 +16,8 @@ type Explanation struct {
 	// Nearest is, where none did, the rule of which the fewest conditions
 	// failed, and Failed the first of them. Empty where there are no rules.
 	Nearest, Failed string
+	// CopiedBy are the rules without a tier that add topics.
+	CopiedBy []string
 	// Members are what the record gets besides its usual members, as a JSON
 	// object; empty where it gets nothing.
 	Members []byte
@@ -40,7 +42,20 @@ func (v View) Explain(it *validate.Item) Explanation {
 	default:
 		e.Nearest, e.Failed = v.nearest(it)
 	}
+	if !d.Mismatch {
+		e.CopiedBy = v.copiedBy(it)
+	}
 	return e
+}
+
+// copiedBy are the rules without a tier that hold for the event.
+func (v View) copiedBy(it *validate.Item) (names []string) {
+	for i := range v.rules.all {
+		if r := &v.rules.all[i]; r.Topic == "" && len(r.When.failures(v.tool, it)) == 0 {
+			names = append(names, r.Name)
+		}
+	}
+	return names
 }
 
 func (v View) explainMismatch(it *validate.Item) string {

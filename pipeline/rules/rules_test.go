@@ -162,18 +162,25 @@ rules:
   - {name: last, when: {type: ViewEvent}, topic: enriched}
   - {name: late-copy, when: {present: copy}, also: [audit, live]}
 `)
-	f := func(more, topics, rule string) {
+	f := func(more, topics, rule, copiedBy string) {
 		t.Helper()
+		parse(t, event(more), func(env *validate.Envelope, it *validate.Item) {
+			var s Scratch
+			if e := r.For("t", env.Sensor(), &s).Explain(it); e.Rule != rule || strings.Join(e.CopiedBy, " ") != copiedBy {
+				t.Errorf("%s is explained by %s, copied by %q, want %s and %s", more, e.Rule, e.CopiedBy, rule, copiedBy)
+			}
+		})
 		if got, by, _ := decide(t, r, "t", event(more)); got != topics || by != rule {
 			t.Errorf("%s: %s by %s, want %s by %s", more, got, by, topics, rule)
 		}
 	}
-	f("", "enriched", "last")
-	f(`,"first":1`, "enriched audit", "first")
-	f(`,"plain":1`, "standard", "plain")
-	f(`,"plain":1,"first":1`, "enriched audit", "first")
-	f(`,"plain":1,"live":1`, "standard live", "plain")
-	f(`,"plain":1,"copy":1`, "standard live audit", "plain")
+	f("", "enriched", "last", "")
+	f(`,"first":1`, "enriched audit", "first", "")
+	f(`,"plain":1`, "standard", "plain", "")
+	f(`,"plain":1,"first":1`, "enriched audit", "first", "")
+	f(`,"plain":1,"live":1`, "standard live", "plain", "low-latency")
+	f(`,"plain":1,"copy":1`, "standard live audit", "plain", "late-copy")
+	f(`,"first":1,"live":1,"copy":1`, "enriched live audit", "first", "low-latency late-copy")
 	if topics, _, _ := decide(t, nil, "t", event("")); topics != "" {
 		t.Errorf("without rules: %s", topics)
 	}
@@ -213,9 +220,9 @@ func TestTies(t *testing.T) {
 	}
 	parse(t, event(`,"edApp":"https://elsewhere"`), func(env *validate.Envelope, it *validate.Item) {
 		var s Scratch
-		r := mustCompile(t, Config{Ties: map[string]Tie{"tied": {EdApp: own, Sensor: own}}}, "")
+		r := mustCompile(t, Config{Ties: map[string]Tie{"tied": {EdApp: own, Sensor: own}}}, "rules:\n  - {name: copy, when: {present: id}, also: live}\n")
 		e := r.For("tied", env.Sensor(), &s).Explain(it)
-		if !strings.Contains(e.Failed, "edApp begins with https://x or https://sensor.example.edu/, as tool tied must: it is https://elsewhere") || strings.Contains(e.Failed, "sensor begins") {
+		if e.CopiedBy != nil || !strings.Contains(e.Failed, "edApp begins with https://x or https://sensor.example.edu/, as tool tied must: it is https://elsewhere") || strings.Contains(e.Failed, "sensor begins") {
 			t.Errorf("mismatch is explained as %q", e.Failed)
 		}
 	})

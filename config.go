@@ -13,6 +13,7 @@ import (
 
 	"caliperedge/edge"
 	"caliperedge/edge/tokenmap"
+	"caliperedge/internal/names"
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
@@ -252,6 +253,9 @@ func (c *config) check() error {
 	fault(c.QuarantineAge < time.Second, "quarantine-age", "%v, expected at least 1s", c.QuarantineAge)
 	fault(c.BodyTimeout < time.Second, "body-timeout", "%v, expected at least 1s", c.BodyTimeout)
 	fault(c.MaxBodyBytes < edge.MinBodyBytes || c.MaxBodyBytes > 1<<30, "max-body-bytes", "%v, expected 1KiB to 1GiB", &c.MaxBodyBytes)
+	need := edge.MinBudgetBytes(int(c.MaxBodyBytes))
+	fault(int64(c.BudgetBytes) < need, "budget-bytes", "%v, expected at least %d: ten times max-body-bytes and a little", &c.BudgetBytes, need)
+	fault(!names.OK(c.Prefix, names.TopicBytes), "prefix", "%q, expected %s", c.Prefix, names.Rule(names.TopicBytes))
 	fault(c.StoreBytes > 0 && c.StoreBytes < 1<<20, "store-bytes", "%v, expected at least 1MiB", &c.StoreBytes)
 	fault(len(c.Paths) == 0, "paths", "expected at least one path")
 	fault(c.DrainDelay < 0, "drain-delay", "%v, expected 0 or more", c.DrainDelay)

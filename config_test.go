@@ -90,6 +90,9 @@ func TestPrecedence(t *testing.T) {
 	if !slices.Equal(strangers, []string{"CALIPER_LISTN"}) {
 		t.Errorf("strangers are %q", strangers)
 	}
+	if c, _, err := load(t, nil, nil, "nats_url: [nats://a:1, nats://b:2]"); err != nil || c.NATSURL != "nats://a:1,nats://b:2" {
+		t.Errorf("several addresses: %v", err)
+	}
 	if c, _, err := load(t, nil, nil, "---\nprefix: a\n---\n"); err != nil || c.Prefix != "a" {
 		t.Errorf("an empty document behind: %v", err)
 	}
@@ -120,6 +123,10 @@ func TestBadConfiguration(t *testing.T) {
 		"topic's name":      {file: "topics:\n  a.b: {max_bytes: 1%}", want: `caliper.yaml:2: a.b: topic "a.b", expected 1 to 32 of A-Z a-z 0-9 _ -`},
 		"topic, no mapping": {file: "topics:\n  standard: 1h", want: "caliper.yaml:2: topic standard: expected a mapping"},
 		"many topics":       {file: "prefix: a\ntopics:\n" + manyTopics(60), want: "caliper.yaml:2: topics: 65 with those that are always there, expected at most 64"},
+		"prefix":            {file: "debug: on\nprefix: a.b", want: `caliper.yaml:2: prefix: "a.b", expected 1 to 32 of A-Z a-z 0-9 _ -`},
+		"small budget":      {file: "debug: on\nbudget_bytes: 1MiB", want: "caliper.yaml:2: budget_bytes: 1MiB, expected at least "},
+		"budget for bodies": {environ: []string{"CALIPER_MAX_BODY_BYTES=64MiB"}, want: "--budget-bytes: 256MiB, expected at least "},
+		"list for one":      {file: "data_dir: [a, b]", want: "caliper.yaml:1: data_dir: expected a value, found a list"},
 		"two documents":     {file: "prefix: a\n---\nprefix: b", want: "caliper.yaml:3: a second document begins here, expected one"},
 		"second no YAML":    {file: "prefix: a\n---\nprefix: [", want: "caliper.yaml:3: did not find"},
 		"alias":             {file: "paths: &p [/a]\ncors_origins: *p", want: "caliper.yaml:2: *p: aliases are not taken"},

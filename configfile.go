@@ -50,6 +50,9 @@ func (c *config) readFile(fs *pflag.FlagSet, scalars []string) error {
 		case yaml.ScalarNode:
 			return plain(fs.Set(flag, value.Value))
 		case yaml.SequenceNode:
+			if _, ok := fs.Lookup(flag).Value.(pflag.SliceValue); !ok && flag != "nats-url" { // which has commas too
+				return errors.New("expected a value, found a list")
+			}
 			var list []string
 			if err := errors.Join(refuseNull(value), value.Decode(&list)); err != nil {
 				return errors.New("expected a list of words")

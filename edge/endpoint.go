@@ -103,6 +103,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// MinBudgetBytes is the least budget for bodies of at most so many bytes.
+func MinBudgetBytes(maxBodyBytes int) int64 { return int64(maxBodyBytes+blockBytes) * 10 }
+
 func (c Config) check(p *pipeline.Pipeline) error {
 	var errs []error
 	if c.RequestTimeout < MinRequestTimeout {
@@ -111,7 +114,7 @@ func (c Config) check(p *pipeline.Pipeline) error {
 	if c.MaxBodyBytes < MinBodyBytes {
 		errs = append(errs, fmt.Errorf("edge: body limit of %d bytes, expected at least %d", c.MaxBodyBytes, MinBodyBytes))
 	}
-	if need := int64(c.MaxBodyBytes+blockBytes) * 10; p.Budget().Limit() < need {
+	if need := MinBudgetBytes(c.MaxBodyBytes); p.Budget().Limit() < need {
 		errs = append(errs, fmt.Errorf("edge: budget of %d bytes, expected at least %d: half of it, which a tool may hold, for a body of %d bytes and records of four times that",
 			p.Budget().Limit(), need, c.MaxBodyBytes))
 	}

@@ -18,7 +18,7 @@ type part struct {
 }
 
 // envelopesIn returns the envelopes of a file; events without one are given some,
-// of that sensor. Lines with nothing but white space are passed over.
+// of that sensor or of their record's. Lines with nothing but white space are passed over.
 func (c *config) envelopesIn(text []byte, sensor string) (all []part) {
 	if json.Valid(text) || len(bytes.TrimSpace(text)) == 0 {
 		return c.envelopesOf(text, 1, sensor)
@@ -40,7 +40,12 @@ func (c *config) envelopesOf(text []byte, line int, sensor string) (all []part) 
 	var members map[string]json.RawMessage
 	switch {
 	case bytes.HasPrefix(t, []byte{'['}) && json.Unmarshal(t, &list) == nil:
-	case json.Unmarshal(t, &members) == nil && members["data"] == nil && members["type"] != nil:
+	case json.Unmarshal(t, &members) == nil && members["event"] != nil && members["received"] != nil: // a record
+		if own := members["sensor"]; own != nil {
+			_ = json.Unmarshal(own, &sensor) // else it is that of the others
+		}
+		return c.envelopesOf(members["event"], line, sensor)
+	case members["data"] == nil && members["type"] != nil:
 		list = []json.RawMessage{t}
 	default:
 		return []part{{line, text, true}}

@@ -127,6 +127,12 @@ func TestRoutes(t *testing.T) {
 	if standard := h.must("tail", "standard", "--no-follow"); strings.Count(standard, "\n") != 2 || !strings.Contains(standard, `"type":"QuizEvent","action":"Shuffled"`) || !strings.Contains(standard, `,"extra":["type/action"],"event":{`) {
 		t.Errorf("topic standard has %s", standard)
 	}
+	// Records are routed as their events were, with their envelope's sensor.
+	records := h.must("tail", "enriched", "--no-follow") + h.must("tail", "standard", "--no-follow")
+	again := h.runWith(records+strings.ReplaceAll(records, "https://example.edu/sensors/1", "https://elsewhere"), "route", "--config", "edge.yaml", "--tool", "demo", "-").stdout
+	if strings.Count(again, ": enriched, live\n") != 1 || strings.Count(again, ": standard\n") != 5 || strings.Count(again, "sensor begins with https://example.edu/, as tool demo must: it is https://elsewhere\n") != 3 {
+		t.Errorf("route says of the records:\n%s", again)
+	}
 }
 
 // A tool that speaks as another is standard, marked and counted, but not in

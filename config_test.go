@@ -127,6 +127,7 @@ func TestBadConfiguration(t *testing.T) {
 		"small budget":      {file: "debug: on\nbudget_bytes: 1MiB", want: "caliper.yaml:2: budget_bytes: 1MiB, expected at least "},
 		"budget for bodies": {environ: []string{"CALIPER_MAX_BODY_BYTES=64MiB"}, want: "--budget-bytes: 256MiB, expected at least "},
 		"list for one":      {file: "data_dir: [a, b]", want: "caliper.yaml:1: data_dir: expected a value, found a list"},
+		"granted name":      {file: "tools:\n  Engage:\n    vocabulary: {actions: {\"A\\nB\": [Done]}}", want: `caliper.yaml:3: tool Engage: vocabulary: type: "A\nB" has a control character`},
 		"two documents":     {file: "prefix: a\n---\nprefix: b", want: "caliper.yaml:3: a second document begins here, expected one"},
 		"second no YAML":    {file: "prefix: a\n---\nprefix: [", want: "caliper.yaml:3: did not find"},
 		"alias":             {file: "paths: &p [/a]\ncors_origins: *p", want: "caliper.yaml:2: *p: aliases are not taken"},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Vocabulary is what a tool is granted beyond the vocabulary of Caliper: contexts, and actions for types of events. It
@@ -26,11 +28,14 @@ const maxGranted = maxCompared / 6
 func NewVocabulary(contexts []string, actions map[string][]string) (*Vocabulary, error) {
 	v := &Vocabulary{contexts: slices.Clone(contexts)}
 	for _, c := range contexts {
-		if c == "" || len(c) > maxGranted {
-			return nil, fmt.Errorf("context %q has %d bytes, expected 1 to %d", c, len(c), maxGranted)
+		if err := checkGranted("context", c); err != nil {
+			return nil, err
 		}
 	}
 	for name, list := range actions {
+		if err := checkGranted("type", name); err != nil {
+			return nil, err
+		}
 		if t := vocabulary.types[name]; t != nil && t.entity {
 			return nil, fmt.Errorf("%s is a type of entity, which has no actions", name)
 		}
@@ -39,21 +44,30 @@ func NewVocabulary(contexts []string, actions map[string][]string) (*Vocabulary,
 		}
 		t := extraType{name: name}
 		for _, a := range list {
-			if a == "" || len(a) > maxGranted {
-				return nil, fmt.Errorf("action %q of type %s has %d bytes, expected 1 to %d", a, name, len(a), maxGranted)
+			if err := checkGranted("action of "+name, a); err != nil {
+				return nil, err
 			}
 			if known, ok := vocabulary.actions[a]; ok {
 				a = known.name
 			}
 			t.actions = append(t.actions, a)
 		}
-		if name == "" || len(name) > maxGranted {
-			return nil, fmt.Errorf("type %q has %d bytes, expected 1 to %d", name, len(name), maxGranted)
-		}
 		v.pairs = append(v.pairs, t)
 	}
 	slices.SortFunc(v.pairs, func(a, b extraType) int { return strings.Compare(a.name, b.name) })
 	return v, nil
+}
+
+// checkGranted holds what is granted to what can be compared, and can stand in a JSON string as it is: so it stands in
+// records.
+func checkGranted(what, name string) error {
+	if name == "" || len(name) > maxGranted {
+		return fmt.Errorf("%s: %q has %d bytes, expected 1 to %d", what, name, len(name), maxGranted)
+	}
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == '"' || r == '\\' }) {
+		return fmt.Errorf("%s: %q has a control character, \" or \\, or is no UTF-8", what, name)
+	}
+	return nil
 }
 
 // Grants tells whether events of that type may have that action, by Caliper's vocabulary or by v. action is in its

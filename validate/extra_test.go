@@ -139,6 +139,21 @@ func TestVocabularyIsKnown(t *testing.T) {
 			t.Errorf("%v is accepted", bad)
 		}
 	}
+	// Names stand in records as they are.
+	for _, odd := range []string{"a\nb", `a"b`, `a\b`, "a\x7fb", "a\xffb", "a\u0085b"} {
+		if _, err := NewVocabulary([]string{odd}, nil); err == nil {
+			t.Errorf("context %q is granted", odd)
+		}
+		if _, err := NewVocabulary(nil, map[string][]string{odd: {"Done"}}); err == nil {
+			t.Errorf("type %q is granted", odd)
+		}
+		if _, err := NewVocabulary(nil, map[string][]string{"OwnEvent": {odd}}); err == nil {
+			t.Errorf("action %q is granted", odd)
+		}
+	}
+	if _, err := NewVocabulary([]string{"https://é.example/\u2028"}, map[string][]string{"Éigen Event": {"Fertig & gut"}}); err != nil {
+		t.Errorf("letters of all kinds: %v", err)
+	}
 	if _, err := NewVocabulary([]string{""}, nil); err == nil {
 		t.Error("an empty context is accepted")
 	}

@@ -47,7 +47,7 @@ var customers = [...]string{
 func (g *Generator) tool() tool {
 	t := tool{version: contextV1p1, customer: customers[g.below(len(customers))], zone: "Z"}
 	if g.kind == Engage {
-		t.sensor = "https://engage." + t.customer + ".example.edu/caliper/sensor/1"
+		t.sensor = "https://engage.example.edu/" + t.customer + "/caliper/sensor/1"
 		return t
 	}
 	t.app = applications[g.below(len(applications))]

@@ -119,10 +119,14 @@ func newWindow(ids int, age time.Duration, topics []string) *window {
 	for i := range w.seeds {
 		w.seeds[i] = maphash.MakeSeed()
 	}
+	slots := each + each/2 + 1
+	rings, indexes := make([]seen, shards*each), make([]atomic.Uint64, shards*slots)
+	resident(rings)
+	resident(indexes)
 	for i := range w.shards {
 		s := &w.shards[i]
-		s.ring = make([]seen, each)
-		s.index = make([]atomic.Uint64, each+each/2+1)
+		s.ring, rings = rings[:each:each], rings[each:]
+		s.index, indexes = indexes[:slots:slots], indexes[slots:]
 		s.oldest = uint64(each) * firstPosition
 		s.next = s.oldest
 	}

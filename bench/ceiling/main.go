@@ -111,7 +111,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.SetOutput(stderr)
 	fs.IntVar(&set.rounds, "rounds", 5, "how often each row is measured")
 	fs.DurationVar(&set.duration, "duration", 4*time.Second, "how long to measure an endpoint in a round")
-	fs.DurationVar(&set.warmup, "warmup", time.Second, "how long to load it before that")
+	fs.DurationVar(&set.warmup, "warmup", time.Second, "how long to load it before that; three times as long for an open loop")
 	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
 	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json or slow-sync.json in bench/out)")

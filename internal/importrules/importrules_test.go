@@ -60,7 +60,7 @@ var homes = map[string][]string{
 	"filippo.io/age":                          {"edge/tokenmap"},
 	"go.yaml.in/yaml":                         {"edge/tokenmap", "pipeline/rules", ""},
 	"github.com/spf13/pflag":                  {""},
-	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline/stream", "validate", ""}, // validate asks what the processor has
+	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline", "pipeline/stream", "validate", ""}, // validate asks what the processor has
 }
 
 type listed struct {

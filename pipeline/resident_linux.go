@@ -1,0 +1,30 @@
+package pipeline
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// hugePage is the size of one on amd64 and, most often, on arm64.
+const hugePage = 2 << 20
+
+// resident has the memory of s there at once, in huge pages where the kernel has
+// them, rather than page by page under the first requests: a table that is read at
+// random places touches a new page with nearly every event, and in a virtual machine each may
+// cost more than the event. It is advice; a kernel that cannot follow it maps the
+// pages as they are used.
+func resident[T any](s []T) {
+	if len(s) == 0 {
+		return
+	}
+	begin := uintptr(unsafe.Pointer(unsafe.SliceData(s)))
+	size := uintptr(len(s)) * unsafe.Sizeof(s[0])
+	skip := -begin % hugePage
+	if size < skip+hugePage {
+		return // small, and soon there
+	}
+	whole := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), size)[skip : skip+(size-skip)/hugePage*hugePage]
+	unix.Madvise(whole, unix.MADV_HUGEPAGE)
+	unix.Madvise(whole, unix.MADV_POPULATE_WRITE)
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package pipeline
+
+func resident[T any]([]T) {}

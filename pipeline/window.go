@@ -374,9 +374,10 @@ func (w *window) settle(claim uint64, part Part, err error) {
 		s.mu.Unlock()
 		return
 	}
-	if err != nil {
+	switch first := e.where&sequenceMask == 0; {
+	case err != nil:
 		e.where |= whereFailed
-	} else {
+	case first || part.place < w.part(e.where).place: // copies are in the topics behind
 		e.where = e.where&^(sequenceMask|wherePlaceMask) | part.Sequence&sequenceMask | uint64(part.place)<<wherePlace
 	}
 	e.where -= 1 << whereLeft
@@ -391,7 +392,7 @@ func (w *window) settle(claim uint64, part Part, err error) {
 		s.remove(e)
 	} else {
 		e.where = e.where&^wherePending | whereStored
-		part.duplicate = true
+		part = w.part(e.where)
 	}
 	waits := s.takeWaits(position)
 	s.mu.Unlock()

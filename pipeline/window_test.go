@@ -356,9 +356,13 @@ func appendOne(t *testing.T, event string) []byte {
 	return bytes.TrimSpace(appendRecord(nil, &h, &env.Items()[0], nil, TopicStandard))
 }
 
-// An event of several topics is known when all of them have it.
+// An event of several topics is known when all of them have it, and then where its tier has it.
 func TestDuplicateOfSeveralTopics(t *testing.T) {
-	for name, second := range map[string]error{"both": nil, "one": ErrStoreFull} {
+	for name, c := range map[string]struct {
+		first  int // place of the topic that tells first
+		second error
+	}{"both": {0, nil}, "the copy first": {1, nil}, "one": {0, ErrStoreFull}} {
+		first, second := c.first, c.second
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				pub := newScript()
@@ -372,17 +376,24 @@ func TestDuplicateOfSeveralTopics(t *testing.T) {
 				if f, _, _ := w.find(mark, 2, r, 0); f != foundInFlight {
 					t.Fatalf("found %v, want it in flight", f)
 				}
-				w.settle(claim, Part{Sequence: 4, place: 0}, nil)
+				w.settle(claim, Part{Sequence: 4, place: first}, nil)
 				if w.stored(mark, 0) != 0 || len(r.done) != 0 {
 					t.Error("known when one of two topics has it")
 				}
-				w.settle(claim, Part{Sequence: 5, place: 1}, second)
-				if known := w.stored(mark, 0) != 0; known != (second == nil) {
+				w.settle(claim, Part{Sequence: 5, place: 1 - first}, second)
+				where := w.stored(mark, 0)
+				if known := where != 0; known != (second == nil) {
 					t.Errorf("known is %v after %v", known, second)
+				}
+				if want := (Part{Topic: TopicStandard, Sequence: uint64(4 + first), duplicate: true}); second == nil && w.part(where) != want {
+					t.Errorf("it is at %+v, want %+v", w.part(where), want)
 				}
 				r.finish()
 				if err := r.Wait(); !errors.Is(err, second) {
 					t.Errorf("who waited got %v, want %v", err, second)
+				}
+				if second == nil && (len(r.parts) != 1 || r.parts[0].Topic != TopicStandard) {
+					t.Errorf("who waited is told %+v", r.parts)
 				}
 				drain(t, p)
 			})
@@ -393,7 +404,7 @@ func TestDuplicateOfSeveralTopics(t *testing.T) {
 // The window forgets by age and by count, and knows how far back it reaches.
 func TestWindowForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWindow(3, time.Hour, nil)
+		w := newWindow(3, time.Hour, []string{TopicStandard})
 		clock := func() uint32 { return w.clock(time.Now()) }
 		store := func(n uint64) {
 			t.Helper()
@@ -442,7 +453,7 @@ func TestWindowForgets(t *testing.T) {
 // What is in flight is never given up for others: those are stored without
 // being known.
 func TestWindowFullOfWhatIsInFlight(t *testing.T) {
-	w := newWindow(2, time.Hour, nil)
+	w := newWindow(2, time.Hour, []string{TopicStandard})
 	_, first, _ := w.find(imprint{1, 1, 1}, 1, nil, 0)
 	_, second, _ := w.find(imprint{2, 2, 2}, 1, nil, 0)
 	if f, claim, _ := w.find(imprint{3, 3, 3}, 1, nil, 0); f != foundNothing || claim != 0 {
@@ -460,7 +471,7 @@ func TestWindowFullOfWhatIsInFlight(t *testing.T) {
 // share their places in the index.
 func TestWindowAgainstModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	w := newWindow(16, time.Hour, nil)
+	w := newWindow(16, time.Hour, []string{TopicStandard})
 	type entry struct {
 		imprint
 		claim    uint64
@@ -517,7 +528,7 @@ func TestWindowAgainstModel(t *testing.T) {
 
 // An id with many contents is bounded work: the first of them are forgotten.
 func TestManyVersions(t *testing.T) {
-	w := newWindow(1000, time.Hour, nil)
+	w := newWindow(1000, time.Hour, []string{TopicStandard})
 	for n := range uint64(100) {
 		f, claim, _ := w.find(imprint{1, 1, n}, 1, nil, uint32(n))
 		if want := min(n, 1); f != found(want) {
@@ -616,7 +627,7 @@ func (rec *recorder) store(done <-chan error, r *Receipt) {
 
 // What is remembered is older than everything else, and leaves first.
 func TestRememberedLeavesFirst(t *testing.T) {
-	w := newWindow(3, time.Hour, nil)
+	w := newWindow(3, time.Hour, []string{TopicStandard})
 	_, claim, _ := w.find(imprint{1, 1, 1}, 1, nil, 0)
 	w.settle(claim, Part{Sequence: 1}, nil)
 	for n, room := range []bool{true, true, false} {

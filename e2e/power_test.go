@@ -180,10 +180,11 @@ func judge(t *testing.T, h *home, trace string, heard func(call) bool, then func
 	return v
 }
 
-// syncedEvents are those of a trace that were written and then synced.
+// syncedEvents are those of a trace that were written and then synced. The data
+// folder was there before.
 func syncedEvents(t *testing.T, h *home, trace string) map[string]bool {
 	t.Helper()
-	d, at := newLossyDisk(h.dir), make(map[string]place)
+	d, at := newLossyDisk(h.data("")), make(map[string]place)
 	readTrace(t, trace, func(c call) {
 		d.apply(c)
 		d.note(c, at)
@@ -191,6 +192,9 @@ func syncedEvents(t *testing.T, h *home, trace string) map[string]bool {
 	ids := make(map[string]bool)
 	for id, p := range at {
 		ids[id] = p.synced()
+	}
+	if len(ids) == 0 {
+		t.Error("the trace knows of no event")
 	}
 	return ids
 }

@@ -24,7 +24,7 @@ const (
 // dial connects to address and makes a link of it. Nothing is kept while there
 // is no connection, so that nothing is sent behind the caller's back afterwards.
 // A lost connection is dialled for ever; ctx bounds the first dial only. changed,
-// where it is not nil, is called whenever a connection comes to stand.
+// where it is not nil, is called whenever a connection comes to stand or is lost.
 func dial(ctx context.Context, address string, lg *slog.Logger, changed func(), more ...nats.Option) (*link, error) {
 	timeout := dialTimeout
 	if d, ok := ctx.Deadline(); ok {
@@ -53,6 +53,9 @@ func dial(ctx context.Context, address string, lg *slog.Logger, changed func(), 
 		nats.SetCustomDialer(guardedDialer{timeout: timeout}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			l.lost()
+			if changed != nil {
+				changed()
+			}
 			if err != nil { // closing is no loss
 				lg.Warn("connection to NATS lost", "error", err)
 			}

@@ -98,7 +98,7 @@ func OpenRemote(ctx context.Context, cfg RemoteConfig) (*Publisher, error) {
 type remote struct {
 	p       *Publisher
 	cfg     RemoteConfig
-	changed chan struct{} // a connection came to stand
+	changed chan struct{} // a connection came to stand, or was lost
 	quit    context.CancelFunc
 	ended   chan struct{} // closed when follow has returned
 	forced  atomic.Int64  // when a connection was last given up, in nanoseconds
@@ -148,10 +148,19 @@ func (r *remote) arrange(ctx context.Context) error {
 // keeps what is known of them fresh.
 func (r *remote) follow(ctx context.Context) {
 	defer close(r.ended)
+	lost := false // at the last look
 	for ctx.Err() == nil {
 		pause := refreshEvery
-		switch l := r.p.link.Load(); {
-		case l == nil || l.down.Load(): // wake tells
+		l := r.p.link.Load()
+		switch {
+		case l == nil: // closing
+		case l.down.Load(): // wake tells when it stands
+			pause = arrangeAgain
+			// The client tells nobody of a TLS file that has become bad. At the first
+			// look its last error is that of the loss.
+			if err := l.nc.LastError(); err != nil && lost {
+				r.cfg.Logger.Warn("connection to NATS cannot be made again yet", "error", err)
+			}
 		case r.p.unarranged.Load():
 			if err := r.arrange(ctx); err != nil {
 				r.cfg.Logger.Error("the streams are not in order", "error", err)
@@ -167,6 +176,7 @@ func (r *remote) follow(ctx context.Context) {
 			_, _ = r.p.Status(limited) // who publishes finds out what is wrong
 			cancel()
 		}
+		lost = l != nil && l.down.Load()
 		select {
 		case <-ctx.Done():
 		case <-r.changed:

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -344,5 +345,62 @@ func TestOpenCredentialsAreTold(t *testing.T) {
 	start()
 	if !strings.Contains(log.String(), "open to every user of this host") || !strings.Contains(log.String(), path) {
 		t.Errorf("a file for everybody: %s", log.String())
+	}
+}
+
+// lockedBuffer is a log that may be read while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// Files that are replaced by bad ones while the program runs: it says why it cannot
+// connect again, and does so with good ones.
+func TestWhyItCannotConnectAgain(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key := ca.issue(t)
+	srv := natstest.Start(t, natstest.Options{Config: fmt.Sprintf("tls { cert_file: %q, key_file: %q }", cert, key)})
+	good, err := os.ReadFile(ca.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := os.ReadFile(newAuthority(t).path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "ca.pem", good)
+	var log lockedBuffer
+	p, err := OpenRemote(deadline(t), RemoteConfig{Server: Server{URL: srv.URL(), CA: path}, Layout: testLayout(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for want, content := range map[string][]byte{"failed to parse root certificate": []byte("hush"), "unknown authority": stranger} {
+		srv.Kill()
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		srv.Restart()
+		eventually(t, "the log says "+want, func() bool { return strings.Contains(log.String(), want) })
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a good one is taken up", func() bool { return probeWorks(p) })
+	}
+	publish(t, p, message("standard", "1", "{}"))
+	if strings.Contains(log.String(), "hush") {
+		t.Error("the log shows what is in a file")
 	}
 }

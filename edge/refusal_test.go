@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"caliperedge/internal/journal"
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/pipelinetest"
 )
@@ -232,8 +233,8 @@ func TestMaxConnections(t *testing.T) {
 // process goes on.
 func TestDefects(t *testing.T) {
 	t.Parallel()
-	var log logged
-	s := serve(t, serving{tokens: panickyTokens{newKnownTokens()}, log: log.logger()})
+	var log journal.Journal
+	s := serve(t, serving{tokens: panickyTokens{newKnownTokens()}, log: log.Logger()})
 	c := dial(t, s)
 	c.post(unknownToken, envelope(event(1)))
 	a, err := c.read(http.MethodPost)
@@ -357,8 +358,8 @@ func TestWaitingHoldsRecordsOnly(t *testing.T) {
 // it cannot read quotes it, token and all. Nothing of that reaches the log.
 func TestDamagedHeadersLeaveNoTrace(t *testing.T) {
 	t.Parallel()
-	var log logged
-	s := serve(t, serving{log: log.logger()})
+	var log journal.Journal
+	s := serve(t, serving{log: log.Logger()})
 	for _, header := range []string{
 		"POST / HTTP/1.1\r\nHost: e\r\nAuthorization: Bearer\r\n" + testToken + "\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: e\r\nAuthorization: Bearer " + testToken + "\x01\r\n\r\n",

@@ -1,7 +1,6 @@
 package certificate
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,10 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"caliperedge/internal/journal"
 )
 
 // pair makes a self-signed certificate with that serial number, valid for so
@@ -71,31 +71,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// log keeps what is logged.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *log) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), s)
-}
-
 // never keeps a Live from looking without a sign of change.
 var never = pace{settle: 20 * time.Millisecond, poll: time.Hour}
 
-func start(t *testing.T, dir string, p pace) (l *Live, changes *atomic.Int32, lg *log) {
+func start(t *testing.T, dir string, p pace) (l *Live, changes *atomic.Int32, lg *journal.Journal) {
 	t.Helper()
-	changes, lg = new(atomic.Int32), new(log)
-	l, err := watch(Files{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")}, func() { changes.Add(1) }, slog.New(slog.NewTextHandler(lg, nil)), p)
+	changes, lg = new(atomic.Int32), new(journal.Journal)
+	l, err := watch(Files{filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")}, func() { changes.Add(1) }, lg.Logger(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,8 +99,8 @@ func TestFollows(t *testing.T) {
 	if at := l.Status().NotAfter; time.Until(at) < 90*time.Minute {
 		t.Errorf("it is said to expire at %v", at)
 	}
-	if lg.count("certificate taken over") != 1 {
-		t.Errorf("log: %s", &lg.text)
+	if strings.Count(lg.String(), "certificate taken over") != 1 {
+		t.Errorf("log: %s", lg)
 	}
 }
 
@@ -141,11 +123,11 @@ func TestKeepsWhileFilesAreBad(t *testing.T) {
 	} {
 		bad()
 		eventually(t, name+" is refused", func() bool { return l.Status().Failures > failures })
-		complaints := lg.count("the former one stays in force")
+		complaints := strings.Count(lg.String(), "the former one stays in force")
 		if err := l.Reload(); err == nil || !strings.Contains(err.Error(), "tls.crt") {
 			t.Errorf("%s: reload: %v, want an error that names the file", name, err)
 		}
-		if lg.count("the former one stays in force") == complaints {
+		if strings.Count(lg.String(), "the former one stays in force") == complaints {
 			t.Errorf("%s: a reload that was asked for says nothing", name)
 		}
 		failures = l.Status().Failures
@@ -156,10 +138,10 @@ func TestKeepsWhileFilesAreBad(t *testing.T) {
 		eventually(t, "the good pair is read", func() bool { return l.Reload() == nil })
 		failures = l.Status().Failures
 	}
-	if n := lg.count("the former one stays in force"); n < 5 {
-		t.Errorf("%d complaints, want one of each: %s", n, &lg.text)
+	if n := strings.Count(lg.String(), "the former one stays in force"); n < 5 {
+		t.Errorf("%d complaints, want one of each: %s", n, lg)
 	}
-	if lg.count("PRIVATE") > 0 {
+	if strings.Count(lg.String(), "PRIVATE") > 0 {
 		t.Error("the log quotes the key")
 	}
 	if serial(t, l) != 1 {

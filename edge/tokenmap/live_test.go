@@ -12,33 +12,17 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"caliperedge/internal/journal"
 )
-
-// journal keeps what was logged.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
 
 // eventsOnly makes a Live that would not notice a change by polling within the time a test waits.
 var eventsOnly = pace{settle: 20 * time.Millisecond, poll: time.Hour, save: time.Hour}
 
-func start(t *testing.T, f File, p pace) (*Live, *journal) {
+func start(t *testing.T, f File, p pace) (*Live, *journal.Journal) {
 	t.Helper()
-	j := new(journal)
-	l, err := watch(f, slog.New(slog.NewTextHandler(j, nil)), p)
+	j := new(journal.Journal)
+	l, err := watch(f, j.Logger(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,8 +319,8 @@ func TestReload(t *testing.T) {
 
 func TestWatchRefusesToStart(t *testing.T) {
 	f := home(t)
-	j := new(journal)
-	lg := slog.New(slog.NewTextHandler(j, nil))
+	j := new(journal.Journal)
+	lg := j.Logger()
 	if _, err := Watch(f, lg); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no map: %v", err)
 	}

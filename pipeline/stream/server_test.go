@@ -16,13 +16,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
+	"caliperedge/internal/journal"
 	"caliperedge/internal/natstest"
 )
 
@@ -348,24 +348,6 @@ func TestOpenCredentialsAreTold(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a log that may be read while it is written.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // Files that are replaced by bad ones while the program runs: it says why it cannot
 // connect again, and does so with good ones.
 func TestWhyItCannotConnectAgain(t *testing.T) {
@@ -381,8 +363,8 @@ func TestWhyItCannotConnectAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := write(t, "ca.pem", good)
-	var log lockedBuffer
-	p, err := OpenRemote(deadline(t), RemoteConfig{Server: Server{URL: srv.URL(), CA: path}, Layout: testLayout(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	var log journal.Journal
+	p, err := OpenRemote(deadline(t), RemoteConfig{Server: Server{URL: srv.URL(), CA: path}, Layout: testLayout(), Logger: log.Logger()})
 	if err != nil {
 		t.Fatal(err)
 	}

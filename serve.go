@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,11 +24,15 @@ import (
 	"caliperedge/edge"
 	"caliperedge/edge/certificate"
 	"caliperedge/edge/tokenmap"
+	"caliperedge/internal/resident"
 	"caliperedge/pipeline"
 	"caliperedge/pipeline/stream"
 
 	"github.com/VictoriaMetrics/metrics"
 )
+
+// spareHeap is about what a full load holds beyond what stands at the start.
+const spareHeap = 48 << 20
 
 // demoTool is the tool of the token that --init makes.
 const demoTool = "demo"
@@ -47,6 +52,11 @@ func serve(inv *invocation) error {
 		// notices. One more than there are processors and none stands idle. The
 		// runtime no longer follows when the limit of a container changes.
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
+	if os.Getenv("GOGC") == "" && inv.cfg.DuplicatesIDs > 0 {
+		// The window for duplicates is most of the heap and never garbage. With 100
+		// as much again would be filled with garbage before the collector runs.
+		debug.SetGCPercent(50)
 	}
 	if len(inv.strangers) > 0 {
 		log.Warn("unknown environment variables are ignored", "names", inv.strangers)
@@ -185,6 +195,7 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	if s.endpoint, err = edge.New(cfg.edge(s.metrics), s.tokens, s.pipeline, log); err != nil {
 		return nil, err
 	}
+	resident.Heap(spareHeap)
 	s.admin = edge.NewAdmin(s.metrics, s.ready, s.durability)
 	s.metrics.RegisterMetricsWriter(s.writeMetrics)
 	if s.adminAddr, err = net.Listen("tcp", cfg.AdminListen); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"caliperedge/internal/resident"
 	"caliperedge/validate"
 )
 
@@ -121,8 +122,8 @@ func newWindow(ids int, age time.Duration, topics []string) *window {
 	}
 	slots := each + each/2 + 1
 	rings, indexes := make([]seen, shards*each), make([]atomic.Uint64, shards*slots)
-	resident(rings)
-	resident(indexes)
+	resident.Slice(rings)
+	resident.Slice(indexes)
 	for i := range w.shards {
 		s := &w.shards[i]
 		s.ring, rings = rings[:each:each], rings[each:]

@@ -18,25 +18,26 @@ const module = "caliperedge"
 // main → edge → pipeline → validate, and main → stream → pipeline: never back.
 var allowed = map[string][]string{
 	// wires the parts
-	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate", "internal/names", "internal/visible"},
+	"": {"edge", "edge/certificate", "edge/tokenmap", "pipeline", "pipeline/keymap", "pipeline/rules", "pipeline/stream", "shapes", "validate", "internal/names", "internal/resident", "internal/visible"},
 
-	"edge":                  {"edge/tokenmap", "pipeline", "validate"},         // the request lane
-	"edge/certificate":      {},                                                // two files, and TLS
-	"edge/tokenmap":         {"internal/names"},                                // knows nothing of requests
-	"pipeline/rules":        {"validate", "internal/names"},                    // decides about what Parse built
-	"pipeline":              {"pipeline/rules", "validate"},                    // only what Parse built can be stored
-	"pipeline/keymap":       {"internal/names"},                                // a table; where it is stored is not its matter
-	"pipeline/stream":       {"pipeline", "pipeline/keymap", "internal/names"}, // implements pipeline.Publisher, keeps the key map
-	"pipeline/pipelinetest": {"pipeline"},                                      // its twin
-	"shapes":                {"internal/visible"},                              // a function of events, to be shown to others
-	"validate":              {},                                                // a function of bytes
-	"internal/accounting":   {},                                                // numbers as text, for tests of every kind
+	"edge":                  {"edge/tokenmap", "pipeline", "validate"},           // the request lane
+	"edge/certificate":      {},                                                  // two files, and TLS
+	"edge/tokenmap":         {"internal/names"},                                  // knows nothing of requests
+	"pipeline/rules":        {"validate", "internal/names"},                      // decides about what Parse built
+	"pipeline":              {"pipeline/rules", "validate", "internal/resident"}, // only what Parse built can be stored
+	"pipeline/keymap":       {"internal/names"},                                  // a table; where it is stored is not its matter
+	"pipeline/stream":       {"pipeline", "pipeline/keymap", "internal/names"},   // implements pipeline.Publisher, keeps the key map
+	"pipeline/pipelinetest": {"pipeline"},                                        // its twin
+	"shapes":                {"internal/visible"},                                // a function of events, to be shown to others
+	"validate":              {},                                                  // a function of bytes
+	"internal/accounting":   {},                                                  // numbers as text, for tests of every kind
 	"internal/fixtures":     {},
 	"internal/importrules":  {},
 	"internal/journal":      {}, // for tests alone
 	"internal/natstest":     {}, // likewise
 	"internal/names":        {}, // functions of text
-	"internal/visible":      {}, // likewise
+	"internal/resident":     {}, // pages, and the collector
+	"internal/visible":      {}, // functions of text
 	"internal/syncloss":     {}, // shows what the kernel does without us
 	"e2e":                   {},
 	"bench":                 {},                                              // tests only
@@ -61,7 +62,7 @@ var homes = map[string][]string{
 	"filippo.io/age":                          {"edge/tokenmap"},
 	"go.yaml.in/yaml":                         {"edge/tokenmap", "pipeline/rules", ""},
 	"github.com/spf13/pflag":                  {""},
-	"golang.org/x/sys":                        {"edge/tokenmap", "pipeline", "pipeline/stream", "validate", ""}, // validate asks what the processor has
+	"golang.org/x/sys":                        {"edge/tokenmap", "internal/resident", "pipeline", "pipeline/stream", "validate", ""}, // validate asks what the processor has
 }
 
 type listed struct {

@@ -1,4 +1,4 @@
-package pipeline
+package resident
 
 import (
 	"unsafe"
@@ -9,12 +9,10 @@ import (
 // hugePage is the size of one on amd64 and, most often, on arm64.
 const hugePage = 2 << 20
 
-// resident has the memory of s there at once, in huge pages where the kernel has
-// them, rather than page by page under the first requests: a table that is read at
-// random places touches a new page with nearly every event, and in a virtual machine each may
-// cost more than the event. It is advice; a kernel that cannot follow it maps the
-// pages as they are used.
-func resident[T any](s []T) {
+// Slice has the memory of s there at once, in huge pages where the kernel has
+// them. It is advice: a kernel that cannot follow it maps the pages as they are
+// used, as it does with the ends of s, up to a huge page at each.
+func Slice[T any](s []T) {
 	if len(s) == 0 {
 		return
 	}

@@ -43,7 +43,11 @@ func EnsureKeymap(ctx context.Context, js jetstream.JetStream, layout Layout) (j
 	if !errors.Is(err, jetstream.ErrBucketNotFound) {
 		return kv, err
 	}
-	kv, err = js.CreateKeyValue(ctx, layout.keymapConfig())
+	err = ask(ctx, js, keymapStream(layout), func(ctx context.Context) error {
+		var err error
+		kv, err = js.CreateKeyValue(ctx, layout.keymapConfig())
+		return err
+	})
 	if errors.Is(err, jetstream.ErrBucketExists) { // another instance was faster
 		return OpenKeymap(ctx, js, layout)
 	}
@@ -56,7 +60,12 @@ func EnsureKeymap(ctx context.Context, js jetstream.JetStream, layout Layout) (j
 // OpenKeymap returns the bucket of the key map. The error is
 // jetstream.ErrBucketNotFound where there is none.
 func OpenKeymap(ctx context.Context, js jetstream.JetStream, layout Layout) (jetstream.KeyValue, error) {
-	kv, err := js.KeyValue(ctx, layout.KeymapBucket())
+	var kv jetstream.KeyValue
+	err := ask(ctx, js, keymapStream(layout), func(ctx context.Context) error {
+		var err error
+		kv, err = js.KeyValue(ctx, layout.KeymapBucket())
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("stream: open bucket %s: %w", layout.KeymapBucket(), err)
 	}
@@ -78,7 +87,7 @@ type KeymapStatus struct {
 // ShowKeymap asks for the state of the bucket of the key map.
 func ShowKeymap(ctx context.Context, js jetstream.JetStream, layout Layout) (KeymapStatus, error) {
 	name := keymapStream(layout)
-	s, err := js.Stream(ctx, name)
+	s, err := askStream(ctx, js, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return KeymapStatus{Missing: true}, nil
 	}

@@ -208,58 +208,34 @@ func Apply(ctx context.Context, js jetstream.JetStream, layout Layout) error {
 	return errors.Join(append(errs, applyKeymap(ctx, js, layout))...)
 }
 
-// askAttempt is how long a server may take for an answer before it is asked
-// again, and askPause what passes before that.
-var (
-	askAttempt = 4 * time.Second
-	askPause   = 200 * time.Millisecond
-)
-
-// leaderless is how a cluster without a leader refuses.
-const leaderless jetstream.ErrorCode = 10008
-
-// ask repeats a request that can be repeated until it is answered, or until ctx is
-// done: while a cluster elects its leaders, requests get lost or are refused.
-func ask(ctx context.Context, request func(context.Context) error) error {
-	for {
-		attempt, cancel := context.WithTimeout(ctx, askAttempt)
-		err := request(attempt)
-		lost := attempt.Err() != nil
-		cancel()
-		var api *jetstream.APIError
-		refused := errors.As(err, &api) && api.ErrorCode == leaderless
-		if err == nil || !lost && !refused {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(askPause):
-		}
-	}
+// askStream asks for a stream and its state.
+func askStream(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
+	var s jetstream.Stream
+	err := ask(ctx, js, name, func(ctx context.Context) error {
+		var err error
+		s, err = js.Stream(ctx, name)
+		return err
+	})
+	return s, err
 }
 
 func streamConfig(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamConfig, error) {
-	var c jetstream.StreamConfig
-	err := ask(ctx, func(ctx context.Context) error {
-		s, err := js.Stream(ctx, name)
-		if err == nil {
-			c = s.CachedInfo().Config
-		}
-		return err
-	})
-	return c, err
+	s, err := askStream(ctx, js, name)
+	if err != nil {
+		return jetstream.StreamConfig{}, err
+	}
+	return s.CachedInfo().Config, nil
 }
 
 func createStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
-	return ask(ctx, func(ctx context.Context) error {
+	return ask(ctx, js, want.Name, func(ctx context.Context) error {
 		_, err := js.CreateStream(ctx, want)
 		return err
 	})
 }
 
 func updateStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
-	return ask(ctx, func(ctx context.Context) error {
+	return ask(ctx, js, want.Name, func(ctx context.Context) error {
 		_, err := js.UpdateStream(ctx, want)
 		return err
 	})
@@ -295,7 +271,7 @@ func List(ctx context.Context, js jetstream.JetStream, layout Layout) ([]TopicSt
 	for _, t := range layout.Topics {
 		want := layout.config(t)
 		st := TopicStatus{Topic: t.Name, Stream: want.Name}
-		s, err := js.Stream(ctx, want.Name)
+		s, err := askStream(ctx, js, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			st.Missing = true
 			list = append(list, st)

@@ -1,14 +1,18 @@
 package stream
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"caliperedge/internal/natstest"
 	"caliperedge/pipeline"
 )
 
@@ -191,18 +195,16 @@ func TestBinds(t *testing.T) {
 }
 
 // A cluster that elects its leaders loses requests. Here somebody between client
-// and server loses the first of each kind.
+// and server loses the first of each kind about each stream.
 func TestLostRequestsAreAskedAgain(t *testing.T) {
 	defer func(d time.Duration) { askAttempt = d }(askAttempt)
-	askAttempt = time.Second
+	askAttempt = 500 * time.Millisecond
 	dir := t.TempDir()
 	openDir(t, dir)
 	nc, _ := connectOwn(t, dir)
-	lost := map[string]bool{}
+	var lost sync.Map
 	_, err := nc.Subscribe("lossy.>", func(m *nats.Msg) {
-		kind := strings.Split(m.Subject, ".")[2]
-		if !lost[kind] {
-			lost[kind] = true
+		if _, before := lost.LoadOrStore(m.Subject, true); !before {
 			return
 		}
 		api := strings.Replace(m.Subject, "lossy", "$JS.API", 1)
@@ -218,17 +220,73 @@ func TestLostRequestsAreAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	layout := testLayout()
-	layout.Prefix = "young"
+	layout.Prefix, layout.Topics = "young", layout.Topics[:1]
 	if _, err := Ensure(deadline(t), js, layout); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := EnsureKeymap(deadline(t), js, layout); err != nil {
+		t.Fatal(err)
+	}
+	lost.Clear()
 	layout.Topics[0].MaxAge *= 2
+	layout.KeymapBytes = 1 << 20
+	if list, err := List(deadline(t), js, layout); err != nil || len(list[0].Differences) != 1 {
+		t.Errorf("List: %+v, %v, want one difference", list, err)
+	}
+	if st, err := ShowKeymap(deadline(t), js, layout); err != nil || len(st.Differences) != 1 {
+		t.Errorf("ShowKeymap: %+v, %v, want one difference", st, err)
+	}
 	if err := Apply(deadline(t), js, layout); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"INFO", "CREATE", "UPDATE"} {
-		if !lost[kind] {
-			t.Errorf("no %s was lost", kind)
+	lost.Clear()
+	if _, err := OpenKeymap(deadline(t), js, layout); err != nil {
+		t.Error(err)
+	}
+}
+
+// A request that is not permitted has no answer. It is not repeated, and its error
+// says what is missing; one that is permitted later is not taken for it.
+func TestDeniedRequests(t *testing.T) {
+	const open, close = `authorization { users: [ { user: edge, password: hush, permissions: { `, ` } } ] }`
+	const noInfo, noCreate, noInbox = `publish: { deny: "$JS.API.STREAM.INFO.>" }`, `publish: { deny: "$JS.API.STREAM.CREATE.KV_caliper-keymap" }`, `subscribe: { deny: "_INBOX.>" }`
+	srv := natstest.Start(t, natstest.Options{Config: open + noInfo + close})
+	s := Server{URL: "nats://edge:hush@" + srv.Addr()}
+	denied := func(what string, err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, context.DeadlineExceeded) || isAway(err) {
+			t.Errorf("%s: %v, want an error that nobody has waited for, with %q", what, err, want)
 		}
 	}
+	const permitInfo = `to publish on $JS.API.STREAM.INFO.caliper-standard`
+	for _, verify := range []bool{true, false} {
+		_, err := OpenRemote(deadline(t), RemoteConfig{Server: s, Layout: testLayout(), VerifyOnly: verify, MayBeAway: true, Logger: quiet()})
+		denied("OpenRemote", err, permitInfo)
+	}
+	commands := func() jetstream.JetStream {
+		t.Helper()
+		nc, js, err := ConnectServer(deadline(t), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		return js
+	}
+	again := func(old, now string) {
+		t.Helper()
+		srv.Kill()
+		srv.SetConfig(old, now)
+		srv.Restart()
+	}
+	_, err := List(deadline(t), commands(), testLayout())
+	denied("List", err, permitInfo)
+	again(noInfo, noCreate)
+	_, err = EnsureKeymap(deadline(t), commands(), testLayout())
+	denied("EnsureKeymap", err, `to publish on $JS.API.STREAM.CREATE.KV_caliper-keymap`)
+	again(noCreate, noInbox)
+	js := commands()
+	_, err = Ensure(deadline(t), js, testLayout())
+	denied("Ensure", err, "to subscribe to _INBOX.>")
+	_, err = OpenKeymap(deadline(t), js, testLayout()) // of which the server says nothing more
+	denied("OpenKeymap", err, "to subscribe to _INBOX.>")
 }

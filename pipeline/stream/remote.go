@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"caliperedge/pipeline"
 )
 
@@ -127,10 +125,6 @@ func (r *remote) arrange(ctx context.Context) error {
 		ds, err = Ensure(ctx, l.js, r.cfg.Layout)
 	}
 	if err != nil {
-		// A request that is not allowed has no answer; why is told beside it.
-		if cause := l.nc.LastError(); errors.Is(cause, nats.ErrPermissionViolation) && errors.Is(err, context.DeadlineExceeded) {
-			err = &permanentError{fmt.Errorf("%w: %w", err, cause)}
-		}
 		return err
 	}
 	if room := r.p.MaxMessageBytes(); room <= pipeline.MaxRecordBytes {

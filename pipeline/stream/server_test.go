@@ -2,7 +2,6 @@ package stream
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -59,7 +58,7 @@ func reaches(t *testing.T, s Server) {
 // there, and somebody has to mend something.
 func fails(t *testing.T, s Server, want string) {
 	t.Helper()
-	notStarted(t, time.Minute, s, want)
+	notStarted(t, s, want)
 	nc, _, err := ConnectServer(deadline(t), s)
 	if err == nil {
 		nc.Close()
@@ -70,12 +69,10 @@ func fails(t *testing.T, s Server, want string) {
 }
 
 // notStarted demands it of the publisher alone: a command finds out later.
-func notStarted(t *testing.T, patience time.Duration, s Server, want string) {
+func notStarted(t *testing.T, s Server, want string) {
 	t.Helper()
 	for _, mayBeAway := range []bool{false, true} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		p, err := OpenRemote(ctx, RemoteConfig{Server: s, Layout: testLayout(), MayBeAway: mayBeAway, Logger: quiet()})
+		p, err := OpenRemote(deadline(t), RemoteConfig{Server: s, Layout: testLayout(), MayBeAway: mayBeAway, Logger: quiet()})
 		if err == nil {
 			p.Close()
 		}
@@ -201,9 +198,9 @@ func TestCredentialsFile(t *testing.T) {
 	refused("stranger.creds", user(plain, func(c *jwt.UserClaims) { c.IssuerAccount = key(account) }), "refuses the credentials of")
 	refused("old.creds", user(account, func(c *jwt.UserClaims) { c.Expires = time.Now().Add(-time.Hour).Unix() }), "which have expired at 2")
 	path := write(t, "plain.creds", user(plain, nothing))
-	notStarted(t, time.Minute, Server{URL: srv.URL(), Creds: path}, "JetStream not enabled for account")
+	notStarted(t, Server{URL: srv.URL(), Creds: path}, "JetStream not enabled for account")
 	path = write(t, "denied.creds", user(account, func(c *jwt.UserClaims) { c.Pub.Deny.Add("$JS.API.STREAM.>") }))
-	notStarted(t, 5*time.Second, Server{URL: srv.URL(), Creds: path}, "permissions violation") // a request that is denied has no answer
+	notStarted(t, Server{URL: srv.URL(), Creds: path}, "permissions violation")
 }
 
 // authority signs certificates for 127.0.0.1.

@@ -1,0 +1,98 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var (
+	// askAttempt is how long a server may take for an answer before it is asked
+	// again, and askPause what passes before that.
+	askAttempt = 4 * time.Second
+	askPause   = 200 * time.Millisecond
+)
+
+const (
+	// askLimit bounds the repetitions of one request.
+	askLimit = 30 * time.Second
+	// deniedEvery is how often it is looked whether a request was not permitted.
+	deniedEvery = 50 * time.Millisecond
+	// leaderless is how a cluster without a leader refuses.
+	leaderless jetstream.ErrorCode = 10008
+)
+
+// ask repeats a request about a stream that can be repeated until it is answered,
+// for half a minute or until ctx is done: while a cluster elects its leaders,
+// requests get lost or are refused. One that is not permitted is lost as well;
+// its error comes at once and says what to permit.
+func ask(ctx context.Context, js jetstream.JetStream, stream string, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	for {
+		err, lost := askOnce(ctx, js, stream, request)
+		var api *jetstream.APIError
+		refused := errors.As(err, &api) && api.ErrorCode == leaderless
+		if err == nil || !lost && !refused {
+			return err
+		}
+		if denial := denied(js.Conn(), stream); denial != nil && lost {
+			return denial
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(askPause):
+		}
+	}
+}
+
+// askOnce makes one attempt, which ends early where it is not permitted. lost
+// tells whether it had no answer.
+func askOnce(ctx context.Context, js jetstream.JetStream, stream string, request func(context.Context) error) (err error, lost bool) {
+	ctx, cancel := context.WithTimeout(ctx, askAttempt)
+	defer cancel()
+	before := js.Conn().LastError() // may be of a request that is permitted by now
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(deniedEvery):
+			}
+			if js.Conn().LastError() != before && denied(js.Conn(), stream) != nil {
+				cancel()
+			}
+		}
+	}()
+	err = request(ctx)
+	return err, ctx.Err() != nil
+}
+
+// notPermitted finds what a server did not permit in what it says of that.
+var notPermitted = regexp.MustCompile(`(Publish|Subscription) to "([^"]+)"`)
+
+// denied returns an error where the last that the server said is that it does not
+// permit a request about stream, or to hear the answer to any.
+func denied(nc *nats.Conn, stream string) error {
+	err := nc.LastError()
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	m := notPermitted.FindStringSubmatch(err.Error())
+	switch {
+	case m == nil:
+		return nil
+	case m[1] == "Publish" && strings.HasSuffix(m[2], "."+stream):
+		return &permanentError{fmt.Errorf("%w: permit the user of this connection to publish on %s", err, m[2])}
+	case m[1] == "Subscription" && strings.HasPrefix(m[2], nats.InboxPrefix):
+		return &permanentError{fmt.Errorf("%w: permit the user of this connection to subscribe to %s>", err, nats.InboxPrefix)}
+	}
+	return nil
+}

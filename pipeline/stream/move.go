@@ -151,17 +151,21 @@ func (m *Mover) judge(src *source, now time.Time) {
 		due := w.received.Add(m.cfg.MaxAge)
 		keys := m.keys(&w, &src.hold.parts)
 		l := &leaving{src: src, topic: topicEnriched, origin: w.origin, id: w.messageID, record: record}
+		var stays []byte
 		if keys != nil {
 			l.line = moved(record, topicEnriched, w.origin, keys)
+		} else {
+			stays = moved(record, topicQuarantine, w.origin, nil)
 		}
-		if keys == nil && !due.After(now) || len(l.line) > m.p.MaxMessageBytes() {
-			l.topic, l.line = topicStandard, moved(record, topicStandard, w.origin, nil)
+		// What is too large would not get smaller by waiting.
+		if keys == nil && (!due.After(now) || !m.fits(stays)) || keys != nil && !m.fits(l.line) {
+			l.topic, l.line = topicStandard, m.standardLine(record, w.origin)
 		}
 		if l.line != nil {
 			src.leaves = append(src.leaves, l)
 			continue
 		}
-		src.stays = append(src.stays, moved(record, topicQuarantine, w.origin, nil))
+		src.stays = append(src.stays, stays)
 		h := &src.hold
 		h.records++
 		h.bytes += len(record)
@@ -170,6 +174,25 @@ func (m *Mover) judge(src *source, now time.Time) {
 		}
 	}
 	src.wait = len(src.stays) > 0
+}
+
+// fits tells whether a record with its line break is one that a message can have.
+func (m *Mover) fits(line []byte) bool {
+	return len(line)-len("\n") <= pipeline.MaxRecordBytes && len(line) <= m.p.MaxMessageBytes()
+}
+
+// standardLine is record as it stands in standard, with its origin. Where there is
+// no room for that, it is without what was added for the keys, and at the last
+// without an origin: as it came it had room.
+func (m *Mover) standardLine(record []byte, origin string) []byte {
+	line := moved(record, topicStandard, origin, nil)
+	if !m.fits(line) {
+		line = moved(record, topicStandard, origin, nil, "identifiers", "keys", "awaits")
+	}
+	if !m.fits(line) {
+		line = moved(record, topicStandard, "", nil, "identifiers", "keys", "awaits")
+	}
+	return line
 }
 
 // keys returns the keys that a record waits for, as a JSON object, or nil where
@@ -313,7 +336,11 @@ func (m *Mover) remove(ctx context.Context, s jetstream.Stream, src *source) err
 	for _, l := range src.leaves {
 		if l.err != nil {
 			err = l.err
-			left = append(left, moved(l.record, topicQuarantine, l.origin, nil))
+			line := moved(l.record, topicQuarantine, l.origin, nil)
+			if !m.fits(line) { // those others are recognised, or doubled with equal origin
+				return err
+			}
+			left = append(left, line)
 		}
 	}
 	if len(left) == len(src.leaves) && err != nil && len(src.stays) == 0 {

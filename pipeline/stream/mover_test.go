@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"caliperedge/pipeline"
 	"caliperedge/pipeline/keymap"
 )
 
@@ -159,6 +160,49 @@ func TestMoverMovesWhatIsOld(t *testing.T) {
 	}
 	if standard[0].ID != "old" || standard[0].Origin != "caliper-quarantine:1:2" || fmt.Sprint(standard[0].Awaits) != "[course]" || standard[1].ID != "soon" {
 		t.Errorf("standard are %+v", standard)
+	}
+}
+
+// TestMoverKeepsRecordsInTheirSize is that no record grows above the limit by what
+// moving adds: it goes to standard without the keys, or whatever it takes.
+func TestMoverKeepsRecordsInTheirSize(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	large := func(id, course string, below int) string {
+		bare := waitingRecord(id, course, time.Now())
+		fill := pipeline.MaxRecordBytes - below - len(bare) - len(`"fill":"",`)
+		return strings.Replace(bare, `"event":{`, `"event":{"fill":"`+strings.Repeat("x", fill)+`",`, 1)
+	}
+	importRows(t, js, course("63", strings.Repeat("C", 100)))
+	publish(t, p, message("quarantine", "1", large("fits", "63", 200)))
+	publish(t, p, message("quarantine", "2", large("keys", "63", 100)))
+	publish(t, p, message("quarantine", "3", large("origin", "64", 10)))
+	publish(t, p, message("quarantine", "4", large("full", "64", 0), waitingRecord("waits", "64", time.Now())))
+	startMover(t, p, time.Hour)
+	eventually(t, "what is too large moves", count(t, js, "standard")(3))
+	eventually(t, "the rest waits", count(t, js, "quarantine")(1))
+	if rest := records(t, js, "quarantine"); rest[0].ID != "waits" {
+		t.Errorf("%+v wait", rest)
+	}
+	if all := records(t, js, "enriched"); len(all) != 1 || all[0].ID != "fits" {
+		t.Errorf("enriched are %+v", all)
+	}
+	want := map[string]string{"keys": "caliper-quarantine:2:1 [course]", "origin": "caliper-quarantine:3:1 []", "full": "caliper-quarantine:4:1 []"}
+	for _, r := range records(t, js, "standard") {
+		if got := fmt.Sprint(r.Origin, " ", r.Awaits); got != want[r.ID] || r.Keys != nil {
+			t.Errorf("record %s has moved as %s with keys %v, want %s and none", r.ID, got, r.Keys, want[r.ID])
+		}
+	}
+	for _, topic := range []string{"standard", "enriched"} {
+		err := Tail(deadline(t), js, moverLayout(), topic, TailOptions{}, func(line []byte, at Address) error {
+			if len(line) > pipeline.MaxRecordBytes {
+				t.Errorf("%s has %d bytes", at, len(line))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

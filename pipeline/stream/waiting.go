@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -121,10 +122,10 @@ func valueEnd(b []byte, i int) int {
 }
 
 // moved is record as it stands in another topic, with a line break: its topic
-// is the new one, and origin says where it was stored first. keys, a JSON object,
-// take the place of those that were awaited; where there are none, nothing else
-// changes.
-func moved(record []byte, topic, origin string, keys []byte) []byte {
+// is the new one, and origin, unless it is empty, says where it was stored first.
+// keys, a JSON object, take the place of those that were awaited. The members
+// named in without are left out; nothing else changes.
+func moved(record []byte, topic, origin string, keys []byte, without ...string) []byte {
 	out := make([]byte, 0, len(record)+len(topic)+len(origin)+len(keys)+32)
 	out = append(out, '{')
 	put := func(name, value []byte) {
@@ -139,18 +140,18 @@ func moved(record []byte, topic, origin string, keys []byte) []byte {
 		case "topic":
 			put(name, fmt.Appendf(nil, "%q", topic)) // the alphabet of topics needs no escapes
 		case "origin":
-		case "keys", "awaits":
-			if keys == nil {
-				put(name, value)
-			}
 		case "event":
 			if keys != nil {
 				put([]byte("keys"), keys)
 			}
-			put([]byte("origin"), fmt.Appendf(nil, "%q", origin))
+			if origin != "" {
+				put([]byte("origin"), fmt.Appendf(nil, "%q", origin))
+			}
 			put(name, value)
 		default:
-			put(name, value)
+			if replaced := keys != nil && (string(name) == "keys" || string(name) == "awaits"); !replaced && !slices.Contains(without, string(name)) {
+				put(name, value)
+			}
 		}
 	}
 	return append(out, "}\n"...)

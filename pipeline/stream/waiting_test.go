@@ -39,6 +39,14 @@ func TestMovedRecords(t *testing.T) {
 	}
 }
 
+func TestMovedWithoutMembers(t *testing.T) {
+	const record = `{"id":"a","topic":"quarantine","identifiers":{"course":["63"]},"keys":{"person":"P"},"awaits":["course"],"event":{"keys":1}}`
+	const want = `{"id":"a","topic":"standard","event":{"keys":1}}` + "\n"
+	if got := string(moved([]byte(record), "standard", "", nil, "identifiers", "keys", "awaits")); got != want {
+		t.Errorf("moved as\n%swant\n%s", got, want)
+	}
+}
+
 // FuzzMembers is that no bytes make the reader leave the record, and that it
 // sees what encoding/json does.
 func FuzzMembers(f *testing.F) {

@@ -138,14 +138,7 @@ type routed struct {
 	// Topics are none where the item does not conform, and then Faults say why.
 	Topics []string `json:"topics"`
 	Faults []string `json:"faults,omitempty"`
-	// Rule decided the tier. Where none did, Nearest is the rule of which the
-	// fewest conditions failed, and Failed the first of them.
-	Rule    string `json:"rule,omitempty"`
-	Nearest string `json:"nearest,omitempty"`
-	Failed  string `json:"failed,omitempty"`
-	// CopiedBy are the rules without a tier that add topics.
-	CopiedBy []string        `json:"copied_by,omitempty"`
-	Adds     json.RawMessage `json:"adds,omitempty"`
+	pipeline.Explanation
 	// Awaits are the kinds whose keys decide between quarantine and enriched:
 	// offline nobody knows them.
 	Awaits []string `json:"awaits,omitempty"`
@@ -227,8 +220,7 @@ func (c *config) routeEnvelope(p *pipeline.Pipeline, tool string, body []byte, d
 			r.Topics = append(r.Topics, p.Topics()[place])
 		}
 		if it.Faults == 0 {
-			why := p.Explain(env, tool, i)
-			r.Rule, r.Nearest, r.Failed, r.CopiedBy, r.Adds = why.Rule, why.Nearest, why.Failed, why.CopiedBy, why.Members
+			r.Explanation = p.Explain(env, tool, i)
 			var adds struct{ Awaits []string }
 			if r.Adds != nil && json.Unmarshal(r.Adds, &adds) == nil {
 				r.Awaits = adds.Awaits

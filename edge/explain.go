@@ -35,15 +35,7 @@ type AcceptedItem struct {
 	ID json.RawMessage `json:"id"`
 	// Topics maps each topic that would take the item to the empty string.
 	Topics map[string]string `json:"topics"`
-	// Rule decided the tier. Where none did, Nearest is the rule of which the
-	// fewest conditions failed, and Failed the first of them.
-	Rule    string `json:"rule,omitempty"`
-	Nearest string `json:"nearest,omitempty"`
-	Failed  string `json:"failed,omitempty"`
-	// CopiedBy are the rules without a tier that add topics.
-	CopiedBy []string `json:"copied_by,omitempty"`
-	// Adds are what its record gets besides the usual members.
-	Adds json.RawMessage `json:"adds,omitempty"`
+	pipeline.Explanation
 }
 
 // Faults are the faults of an envelope and of its items.
@@ -148,12 +140,10 @@ func verbose(env *validate.Envelope, tool string, receipt *pipeline.Receipt, p *
 			f.Errors, f.Details = describe(env.ItemViolations(i))
 			v.Errors.Events = append(v.Errors.Events, f)
 		case it.Faults == 0 && receipt != nil && len(v.Accepted) < maxAcceptedListed:
-			a := AcceptedItem{ID: idOf(it), Topics: make(map[string]string)}
+			a := AcceptedItem{ID: idOf(it), Topics: make(map[string]string), Explanation: p.Explain(env, tool, i)}
 			for place := range receipt.Routes()[i].All {
 				a.Topics[p.Topics()[place]] = "" // the message that holds it: none does
 			}
-			why := p.Explain(env, tool, i)
-			a.Rule, a.Nearest, a.Failed, a.CopiedBy, a.Adds = why.Rule, why.Nearest, why.Failed, why.CopiedBy, why.Members
 			v.Accepted = append(v.Accepted, a)
 		case it.Faults != 0 || receipt != nil:
 			v.Truncated = true

@@ -111,10 +111,10 @@ func (p *Pipeline) Explain(env *validate.Envelope, tool string, i int) Explanati
 	}
 	if it.Extra != 0 {
 		members := appendExtra(nil, it.Extra)
-		if len(e.Members) > 0 {
-			members = append(append(members, ','), e.Members[1:len(e.Members)-1]...)
+		if len(e.Adds) > 0 {
+			members = append(append(members, ','), e.Adds[1:len(e.Adds)-1]...)
 		}
-		e.Members = append(append([]byte{'{'}, members[1:]...), '}')
+		e.Adds = append(append([]byte{'{'}, members[1:]...), '}')
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,18 +10,19 @@ import (
 	"caliperedge/validate"
 )
 
-// Explanation tells people why an event goes where it goes.
+// Explanation tells people why an event goes where it goes, also as JSON.
 type Explanation struct {
 	// Rule decided the tier; empty where none did.
-	Rule string
+	Rule string `json:"rule,omitempty"`
 	// Nearest is, where none did, the rule of which the fewest conditions
 	// failed, and Failed the first of them. Empty where there are no rules.
-	Nearest, Failed string
+	Nearest string `json:"nearest,omitempty"`
+	Failed  string `json:"failed,omitempty"`
 	// CopiedBy are the rules without a tier that add topics.
-	CopiedBy []string
-	// Members are what the record gets besides its usual members, as a JSON
-	// object; empty where it gets nothing.
-	Members []byte
+	CopiedBy []string `json:"copied_by,omitempty"`
+	// Adds is what the record gets besides its usual members, a JSON object;
+	// empty where it gets nothing.
+	Adds json.RawMessage `json:"adds,omitempty"`
 }
 
 // Explain decides again and says why. It allocates.
@@ -32,7 +34,7 @@ func (v View) Explain(it *validate.Item) Explanation {
 	var s Scratch
 	d := v.Decide(it, &s)
 	if len(s.Members) > 0 {
-		e.Members = append(append([]byte{'{'}, s.Members[1:]...), '}')
+		e.Adds = append(append([]byte{'{'}, s.Members[1:]...), '}')
 	}
 	switch {
 	case d.Rule != nil:

@@ -154,6 +154,7 @@ type server struct {
 	tokens    *tokenmap.Live
 	endpoint  *edge.Endpoint
 	remember  func() // ends the reading of what was stored
+	watch     func() // ends the looking after the store
 	admin     *http.Server
 	listen    *net.TCPListener
 	adminAddr net.Listener
@@ -186,6 +187,7 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 		return nil, err
 	}
 	s.rememberStored(ctx)
+	s.watchStore()
 	if s.tokens, err = tokenmap.Watch(cfg.tokenFile(), log); err != nil {
 		return nil, err
 	}
@@ -345,6 +347,21 @@ func (s *server) rememberStored(ctx context.Context) {
 	}
 }
 
+// watchStore has the pipeline told of a store that does not work, also while no
+// event comes.
+func (s *server) watchStore() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	s.watch = func() {
+		cancel()
+		<-done
+	}
+	go func() {
+		defer close(done)
+		s.publisher.Watch(ctx, s.pipeline.Suspect)
+	}()
+}
+
 func (s *server) pipelineConfig() pipeline.Config {
 	c := pipeline.Config{
 		BudgetBytes:      int64(s.cfg.BudgetBytes),
@@ -450,6 +467,9 @@ func (s *server) undo(ctx context.Context) error {
 	var errs []error
 	if s.remember != nil {
 		s.remember()
+	}
+	if s.watch != nil {
+		s.watch()
 	}
 	if s.pipeline != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.RequestTimeout)

@@ -200,6 +200,33 @@ func TestFaultDiskStandsStill(t *testing.T) {
 	s.stop()
 }
 
+// The same where nobody sends anything: the program finds it out by itself.
+func TestFaultDiskStandsStillIdle(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	h := newFaultHome(t)
+	mountDisk(t, h.data(""), "64")
+	s := h.serve()
+	s.stored(eventID("disk", "idle"))
+	if err := run("fsfreeze", "-f", h.data("")); err != nil {
+		t.Skipf("needs fsfreeze: %v", err)
+	}
+	thaw := sync.OnceValue(func() error { return run("fsfreeze", "-u", h.data("")) })
+	t.Cleanup(func() { _ = thaw() }) // or nothing could be unmounted
+	within(t, 3*patience, "it is noticed", func() bool { return strings.Contains(s.stderr.String(), "the disk stands still") })
+	s.ready(503)
+	within(t, 3*patience, "the program gives up", func() bool { return strings.Contains(s.stderr.String(), "the store does not end") })
+	if err := thaw(); err != nil { // what waits for the disk ends only then
+		t.Fatal(err)
+	}
+	if code := s.wait(); code == 0 {
+		t.Error("exit 0 of a program that gave up")
+	}
+	s = h.serve()
+	s.stored(eventID("disk", "idle", "again"))
+	s.stop()
+}
+
 // breakDisk makes ext4 meet an error, after which it is read-only.
 func breakDisk(t *testing.T, dir string) {
 	t.Helper()

@@ -431,6 +431,19 @@ func (p *Pipeline) nextID() string {
 func (p *Pipeline) trip(topic string, cause error) {
 	p.log.Error("a batch was not acknowledged; refusing events until the store answers a probe",
 		"topic", topic, "error", cause)
+	p.refuse()
+}
+
+// Suspect tells that the store does not work, which was found out beside
+// publishing. As after a batch that was not acknowledged, events are refused until
+// a probe succeeds.
+func (p *Pipeline) Suspect(cause error) {
+	p.log.Error("the store does not work; refusing events until it answers a probe", "error", cause)
+	p.refuse()
+}
+
+// refuse wakes the prober, until whose success nothing is admitted.
+func (p *Pipeline) refuse() {
 	if p.failing.Swap(true) {
 		return
 	}

@@ -62,6 +62,8 @@ type Publisher struct {
 	// unarranged is true while the streams of an external server that was away at
 	// the start have not been seen to be in order.
 	unarranged atomic.Bool
+	// busy is true where something was published since Watch last looked.
+	busy atomic.Bool
 	// link is nil while the embedded store is shut or being opened again. A
 	// Publish that loaded a link keeps it to its end: it fails when that link
 	// is closed under it, and can never reach a store opened later.
@@ -152,6 +154,7 @@ func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, b
 	if err != nil {
 		return pipeline.Ack{}, err
 	}
+	p.busy.Store(true)
 	// The answer to a request is lost with the connection it was sent on.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

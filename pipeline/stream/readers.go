@@ -93,11 +93,8 @@ func readerSubjects(stream, consumer string) []string {
 // old. It is refused where the name is in use on another topic. With an empty
 // dir, for an external server, it makes the consumer only.
 func AddReader(ctx context.Context, js jetstream.JetStream, layout Layout, dir, name, topic string) (Credential, error) {
-	if err := checkName("reader", name); err != nil {
+	if err := checkReader(name); err != nil {
 		return Credential{}, err
-	}
-	if name == ownUser || name == moverConsumer {
-		return Credential{}, fmt.Errorf("stream: reader %q: the name is the program's own", name)
 	}
 	if !hasTopic(layout, topic) {
 		return Credential{}, fmt.Errorf("stream: reader %s: there is no topic %q, want one of %s", name, topic, topicNames(layout))
@@ -121,6 +118,14 @@ func AddReader(ctx context.Context, js jetstream.JetStream, layout Layout, dir, 
 		return Credential{}, err
 	}
 	return cred, nil
+}
+
+// checkReader refuses what no reader can be called.
+func checkReader(name string) error {
+	if name == ownUser || name == moverConsumer {
+		return fmt.Errorf("stream: reader %q: the name is the program's own", name)
+	}
+	return checkName("reader", name)
 }
 
 func addConsumer(ctx context.Context, js jetstream.JetStream, layout Layout, name, topic string) error {
@@ -157,7 +162,7 @@ func addConsumer(ctx context.Context, js jetstream.JetStream, layout Layout, nam
 // on which the running server disconnects it, and deletes its consumer. It
 // fails where there is neither. An empty dir is for an external server.
 func RemoveReader(ctx context.Context, js jetstream.JetStream, layout Layout, dir, name string) error {
-	if err := checkName("reader", name); err != nil {
+	if err := checkReader(name); err != nil {
 		return err
 	}
 	found := false
@@ -288,10 +293,10 @@ func loadReaders(dir string) (map[string]readerEntry, error) {
 		if err != nil || n != sha256.Size || len(r.SHA256) != 2*sha256.Size {
 			return nil, fmt.Errorf("stream: %s: reader %d: sha256 is not 64 hexadecimal digits", path, i)
 		}
-		if err := errors.Join(checkName("reader", r.Name), checkName("topic", r.Topic)); err != nil {
+		if err := errors.Join(checkReader(r.Name), checkName("topic", r.Topic)); err != nil {
 			return nil, fmt.Errorf("stream: %s: reader %d: %w", path, i, err)
 		}
-		if _, twice := m[r.Name]; twice || r.Name == ownUser || r.Name == moverConsumer {
+		if _, twice := m[r.Name]; twice {
 			return nil, fmt.Errorf("stream: %s: reader %d: name %q is taken", path, i, r.Name)
 		}
 		m[r.Name] = e

@@ -494,6 +494,21 @@ func TestAddReaderAgain(t *testing.T) {
 	}
 }
 
+// The consumer by which records move is nobody's to remove.
+func TestMoverIsNoReader(t *testing.T) {
+	p := openForMoving(t, t.TempDir())
+	js := p.JetStream()
+	if _, err := js.CreateConsumer(deadline(t), "caliper-quarantine", moverConsumerConfig); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveReader(deadline(t), js, moverLayout(), "", moverConsumer); err == nil || !strings.Contains(err.Error(), "program's own") {
+		t.Errorf("RemoveReader: %v, want a refusal", err)
+	}
+	if _, err := js.Consumer(deadline(t), "caliper-quarantine", moverConsumer); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReaderOfAnExternalServer(t *testing.T) {
 	_, _, remote := openRemote(t)
 	c, err := AddReader(deadline(t), remote.JetStream(), testLayout(), "", "warehouse", "standard")

@@ -16,11 +16,9 @@ import (
 	"caliperedge/pipeline"
 )
 
-const (
-	// tailPause is how long Tail waits for a message before it asks the server
-	// whether there is one at all.
-	tailPause = time.Second
-)
+// tailPause is how long Tail waits for a message before it asks the server
+// whether there is one at all; a test makes it long.
+var tailPause = time.Second
 
 // Address says where a record is. It never changes, so that it can serve as key
 // of an idempotent load.

@@ -83,6 +83,10 @@ func (p *Publisher) readChunk(ctx context.Context, js jetstream.JetStream, b *ba
 		return false, fmt.Errorf("stream: read back %s: %w", stream, err)
 	}
 	defer deleteOrdered(js, stream, cons)
+	if cons.CachedInfo().NumPending == 0 { // of what was deleted nothing is to be waited for
+		b.last, b.chunk = from-1, min(4*b.chunk, maxChunk)
+		return true, nil
+	}
 	msgs, err := cons.Messages(jetstream.PullMaxBytes(chunkBytes))
 	if err != nil {
 		return false, fmt.Errorf("stream: read back %s: %w", stream, err)
@@ -90,11 +94,17 @@ func (p *Publisher) readChunk(ctx context.Context, js jetstream.JetStream, b *ba
 	defer msgs.Stop()
 	defer context.AfterFunc(ctx, msgs.Stop)()
 	decoder := Decoder{}
-	records, more := uint64(0), true
-	for earliest := true; ; earliest = false {
+	records, seen, more := uint64(0), from-1, true
+	for {
 		m, err := msgs.Next(jetstream.NextMaxWait(tailPause))
-		if err == nats.ErrTimeout && cons.CachedInfo().NumPending == 0 {
-			break // deleted meanwhile
+		if err == nats.ErrTimeout {
+			info, asked := cons.Info(ctx)
+			if asked == nil && info.NumPending == 0 && info.Delivered.Stream <= seen {
+				break // deleted meanwhile
+			}
+			if err = asked; err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			return false, fmt.Errorf("stream: read back %s: %w", stream, err)
@@ -106,9 +116,10 @@ func (p *Publisher) readChunk(ctx context.Context, js jetstream.JetStream, b *ba
 		if meta.Sequence.Stream > b.last {
 			break
 		}
-		if earliest {
+		if seen < from { // the earliest
 			b.reached = meta.Timestamp
 		}
+		seen = meta.Sequence.Stream
 		lines, err := decoder.Records(m.Headers(), m.Data())
 		if err != nil {
 			return false, fmt.Errorf("%s:%d: %w", stream, meta.Sequence.Stream, err)

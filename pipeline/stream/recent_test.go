@@ -73,6 +73,37 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// A topic of which nearly all has been deleted, as quarantine is, keeps Recent from
+// none of the others: it does not wait for what is gone.
+func TestRecentPassesOverGaps(t *testing.T) {
+	defer func(d time.Duration) { tailPause = d }(tailPause)
+	tailPause = time.Hour
+	p := openDir(t, t.TempDir())
+	publish(t, p, message("standard", "1", `"standard"`))
+	s, err := p.JetStream().Stream(deadline(t), "caliper-tight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 8 * minChunk {
+		ack := publish(t, p, message("tight", fmt.Sprint(n), `"tight"`))
+		if n == 0 {
+			continue
+		}
+		if err := s.DeleteMsg(deadline(t), ack.Sequence); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var seen []string
+	since := time.Now().Add(-time.Hour)
+	reached, err := p.Recent(deadline(t), []string{"standard", "tight"}, since, func(_ string, _ uint64, _ time.Time, record []byte) bool {
+		seen = append(seen, string(record))
+		return true
+	})
+	if slices.Sort(seen); err != nil || !reached.Equal(since) || !slices.Equal(seen, []string{`"standard"`, `"tight"`}) {
+		t.Errorf("read %v back to %v, %v, want both records back to %v", seen, reached, err, since)
+	}
+}
+
 func TestDedup(t *testing.T) {
 	d := NewDedup(3)
 	for i, c := range []struct {

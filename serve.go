@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -409,12 +410,13 @@ func (s *server) ready() error {
 	if s.endpoint.Draining() {
 		return pipeline.ErrClosed
 	}
+	var err error
 	if s.spool != nil {
-		if err := s.spool.Ready(); err != nil {
-			return err
-		}
+		err = s.spool.Ready()
+	} else {
+		err = s.publisher.Ready()
 	}
-	return s.pipeline.Ready()
+	return cmp.Or(err, s.pipeline.Ready())
 }
 
 // run serves until ctx ends or a listener fails, then drains. At each of hangups

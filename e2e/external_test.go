@@ -35,6 +35,21 @@ func withUser(servers ...*natstest.Server) string {
 	return strings.Join(list, ",")
 }
 
+// An edge to which nobody sends says that its server is away, before it has to
+// refuse an event.
+func TestReadinessOfAnIdleEdge(t *testing.T) {
+	t.Parallel()
+	n := natstest.Start(t, natsAuthorization())
+	s := newHome(t, "CALIPER_NATS_URL="+withUser(n)).serve()
+	s.ready(200)
+	n.Kill()
+	s.ready(503)
+	n.Restart()
+	s.ready(200)
+	s.stored(eventID("external", "idle"))
+	s.stop()
+}
+
 func TestAnExternalStoreThatGoesAway(t *testing.T) {
 	t.Parallel()
 	n := natstest.Start(t, natsAuthorization())

@@ -181,6 +181,13 @@ func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, b
 	return pipeline.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate, Level: p.store.level(int(r.replicas.Load()))}, nil
 }
 
+// Ready returns an error where it is known, without asking anybody, that nothing
+// can be stored at the moment.
+func (p *Publisher) Ready() error {
+	_, err := p.open()
+	return err
+}
+
 // open returns the link if it can be used now.
 func (p *Publisher) open() (*link, error) {
 	switch l := p.link.Load(); {

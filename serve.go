@@ -198,7 +198,6 @@ func build(ctx context.Context, cfg *config, log *slog.Logger) (_ *server, err e
 	if s.endpoint, err = edge.New(cfg.edge(s.metrics), s.tokens, s.pipeline, log); err != nil {
 		return nil, err
 	}
-	resident.Heap(spareHeap)
 	s.admin = edge.NewAdmin(s.metrics, s.ready, s.durability)
 	s.metrics.RegisterMetricsWriter(s.writeMetrics)
 	if s.adminAddr, err = net.Listen("tcp", cfg.AdminListen); err != nil {
@@ -428,6 +427,7 @@ func (s *server) run(ctx context.Context, hangups <-chan os.Signal) error {
 	s.log.Info("serving", "listen", s.listen.Addr().String(), "admin", s.adminAddr.Addr().String(),
 		"nats", s.publisher.Addr(), "data", s.cfg.DataDir, "tokens", s.tokens.Status().Tokens,
 		"durability", s.durability(), "version", version())
+	go resident.Heap(spareHeap) // some tenths of a second, in which nobody is to be refused
 	for {
 		select {
 		case <-hangups:

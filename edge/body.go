@@ -22,6 +22,7 @@ import (
 type body struct {
 	buf      []byte
 	reserved int64
+	begun    bool            // something of the request is in the budget
 	room     *pipeline.Share // of the budget: the tool's
 	patience time.Duration   // in a wait for room
 	spare    *sync.Pool      // where buffers of other bodies are
@@ -70,7 +71,7 @@ func (e *Endpoint) newBody(room *pipeline.Share) *body {
 	if b == nil {
 		b = new(body)
 	}
-	b.room, b.patience, b.spare = room, e.cfg.RequestTimeout/roomShare, &e.bodies.pool
+	b.begun, b.room, b.patience, b.spare = false, room, e.cfg.RequestTimeout/roomShare, &e.bodies.pool
 	return b
 }
 
@@ -86,12 +87,21 @@ func (e *Endpoint) release(b *body) {
 // grow makes room for n bytes more, for which it may wait, and reports whether the
 // budget has them.
 func (b *body) grow(n int) bool {
-	if !b.room.Body(int64(n), 0) && !b.wait(n) {
+	if !b.reserve(n, 0) && !b.wait(n) {
 		return false
 	}
+	b.begun = true
 	b.reserved += int64(n)
 	b.buf = slices.Grow(b.buf, n)
 	return true
+}
+
+// reserve has the budget decide whether the request begins, once.
+func (b *body) reserve(n int, patience time.Duration) bool {
+	if b.begun {
+		return b.room.Body(int64(n), patience)
+	}
+	return b.room.Begin(int64(n), patience)
 }
 
 // wait is grow where there is no room at once. The budget does not count a buffer
@@ -102,7 +112,7 @@ func (b *body) wait(n int) bool {
 		b.spare.Put(&body{buf: b.buf})
 		b.buf = nil
 	}
-	if !b.room.Body(int64(n), b.patience) {
+	if !b.reserve(n, b.patience) {
 		return false
 	}
 	if b.buf == nil {
@@ -136,6 +146,7 @@ func (e *Endpoint) read(ctx *fasthttp.RequestCtx, b *body) refused {
 		if r := e.readPlain(packed, stream, n); r.refusal != accepted {
 			return r
 		}
+		b.begun = true
 		return e.unpackZstd(b, packed.buf)
 	}
 	return e.readPlain(b, stream, n)

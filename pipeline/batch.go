@@ -17,7 +17,7 @@ type batch struct {
 	deadline time.Time // the latest of its envelopes'
 	nearest  time.Time // no later than the first of its envelopes' that has not passed
 	opened   time.Time // when its first envelope joined
-	heavy    bool      // some of it is of a tool that holds much
+	heavy    *Share    // a tool that holds much and of which it has something, or nil
 }
 
 // entry is the part of one envelope in a batch.

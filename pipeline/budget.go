@@ -16,19 +16,29 @@ import (
 // to the records that become of them, so that bodies that wait for room for
 // their records do not keep each other from getting it.
 //
-// Where there is no room, a request waits: those of one tool in their order,
-// tools in turn, records before bodies. How many may wait is bounded.
+// What a slow store takes is less than there is room for. So a request begins only
+// while less is in flight than the pace, however much it needs itself: of its tool
+// half of the pace at most, of all tools the whole. A tool that holds little begins
+// in any case, for what others have in flight is not its doing. Who has begun gets
+// through by the limits alone.
+//
+// Where there is no room, or too much in flight to begin, a request waits: those of
+// one tool in their order, tools in turn, records before bodies, and who has begun
+// before who has not. How many may wait is bounded.
 //
 // Whatever was taken is given back by a Release of the same size. All methods
-// may be called concurrently; only Body and Records block.
+// may be called concurrently; only Begin, Body and Records block.
 type Budget struct {
 	limit  int64
+	pace   atomic.Int64 // at most limit
 	used   atomic.Int64
 	shares sync.Map // tool → *Share
 
-	waiting atomic.Int64
-	mu      sync.Mutex
-	queued  []*Share // for which somebody waits; the first is the next
+	waiting  atomic.Int64
+	begun    atomic.Int64 // of those who wait, who have begun
+	mu       sync.Mutex
+	queued   []*Share     // for which somebody waits; the first is the next
+	awaiting atomic.Int64 // how many those are
 }
 
 // Share is what one tool holds of a Budget.
@@ -36,15 +46,17 @@ type Share struct {
 	budget *Budget
 	tool   string
 	used   atomic.Int64
-	queues [2][]*waiter // guarded by the budget's lock; by kind
+	queues [kinds][]*waiter // guarded by the budget's lock
 }
 
-// kind says what bytes are for.
+// kind says what bytes are for. Who asks for a lower one is served first.
 type kind int
 
 const (
 	forRecords kind = iota
-	forBody
+	forBody         // more of one
+	toBegin         // the first of a body
+	kinds
 )
 
 // waiter is a request that waits for room.
@@ -57,9 +69,14 @@ type waiter struct {
 // about what a waiting request takes of memory itself.
 const bytesPerWaiter = 64 << 10
 
+// lightPart is which part of the pace a tool holds at most that holds little.
+const lightPart = 64
+
 // NewBudget returns a Budget of limit bytes.
 func NewBudget(limit int64) *Budget {
-	return &Budget{limit: limit}
+	b := &Budget{limit: limit}
+	b.pace.Store(limit)
+	return b
 }
 
 // Share returns the share of a tool.
@@ -90,6 +107,11 @@ func (b *Budget) Release(n int64) {
 	if b.used.Add(-n) < 0 {
 		panic("pipeline: budget released more than was reserved")
 	}
+	b.grant()
+}
+
+// grant gives to those who wait, if there are any.
+func (b *Budget) grant() {
 	if b.waiting.Load() > 0 {
 		b.mu.Lock()
 		b.grantLocked()
@@ -103,6 +125,16 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 // Limit is the number of bytes that may be reserved.
 func (b *Budget) Limit() int64 { return b.limit }
 
+// Pace is the number of bytes in flight from which on no request begins.
+func (b *Budget) Pace() int64 { return b.pace.Load() }
+
+// SetPace sets the pace, and has those begin who may now. The Pipeline does so
+// all the time.
+func (b *Budget) SetPace(n int64) {
+	b.pace.Store(n)
+	b.grant()
+}
+
 // Waiting is the number of requests that wait for room.
 func (b *Budget) Waiting() int { return int(b.waiting.Load()) }
 
@@ -110,13 +142,16 @@ func (b *Budget) Waiting() int { return int(b.waiting.Load()) }
 func (s *Share) Used() int64 { return s.used.Load() }
 
 // light tells whether the tool holds little.
-func (s *Share) light() bool { return s.used.Load() <= s.budget.limit/64 }
+func (s *Share) light() bool { return s.used.Load() <= s.budget.pace.Load()/lightPart }
 
-// Body takes n bytes for a body. It waits so long for room and then reports
-// false, as it does at once where too many wait.
+// Begin takes n bytes for a body, the first of it. It waits so long for room and
+// then reports false, as it does at once where too many wait.
+func (s *Share) Begin(n int64, patience time.Duration) bool { return s.take(n, toBegin, patience) }
+
+// Body takes n bytes more for a body that has begun, as Begin does.
 func (s *Share) Body(n int64, patience time.Duration) bool { return s.take(n, forBody, patience) }
 
-// Records takes n bytes for records, as Body does.
+// Records takes n bytes for records, as Begin does.
 func (s *Share) Records(n int64, patience time.Duration) bool {
 	return s.take(n, forRecords, patience)
 }
@@ -131,7 +166,11 @@ func (s *Share) Release(n int64) {
 
 func (s *Share) take(n int64, k kind, patience time.Duration) bool {
 	b := s.budget
-	if b.waiting.Load() == 0 && s.try(n, k) == hasRoom {
+	before := &b.begun
+	if k == toBegin {
+		before = &b.waiting
+	}
+	if before.Load() == 0 && s.try(n, k) == hasRoom {
 		return true
 	}
 	if patience <= 0 || n > shareOf(b.limit, k)/2 {
@@ -157,19 +196,38 @@ type room int
 const (
 	hasRoom room = iota
 	shareIsFull
+	notBegun
 	budgetIsFull
 )
 
 // shareOf is which part of a limit a kind may use.
 func shareOf(limit int64, k kind) int64 {
-	if k == forBody {
-		return limit / 4 * 3
+	if k == forRecords {
+		return limit
 	}
-	return limit
+	return limit / 4 * 3
 }
+
+// mayBegin tells whether the pace lets the tool begin another request.
+func (s *Share) mayBegin() bool {
+	b, held := s.budget, s.used.Load()
+	pace := b.pace.Load()
+	if b.used.Load() <= pace {
+		return held <= pace/2
+	}
+	return b.lightMayBegin() && held <= pace/lightPart
+}
+
+// lightMayBegin tells whether the pace keeps a tool that holds little out of what
+// others have in flight. Where many tools wait, what each holds is little, and
+// together it is as much as one flood.
+func (b *Budget) lightMayBegin() bool { return b.awaiting.Load() <= lightPart/2 }
 
 // try takes n bytes where there is room for them.
 func (s *Share) try(n int64, k kind) room {
+	if k == toBegin && !s.mayBegin() {
+		return notBegun
+	}
 	limit := shareOf(s.budget.limit, k)
 	if !take(&s.used, n, limit/2) {
 		return shareIsFull
@@ -191,8 +249,12 @@ func (s *Share) enqueue(w *waiter, k kind) bool {
 	tooMany := b.waiting.Load() >= most || s.waiting() >= most/2
 	// Counted before it is tried: a Release meanwhile either sees it or is seen.
 	b.waiting.Add(1)
+	if k != toBegin {
+		b.begun.Add(1)
+	}
 	if s.waiting() == 0 {
 		b.queued = append(b.queued, s)
+		b.awaiting.Store(int64(len(b.queued)))
 	}
 	s.queues[k] = append(s.queues[k], w)
 	b.grantLocked()
@@ -213,7 +275,13 @@ func (s *Share) leave(w *waiter, k kind) bool {
 }
 
 // waiting is how many wait for the share. The caller holds the budget's lock.
-func (s *Share) waiting() int64 { return int64(len(s.queues[forBody]) + len(s.queues[forRecords])) }
+func (s *Share) waiting() int64 {
+	n := 0
+	for _, queue := range s.queues {
+		n += len(queue)
+	}
+	return int64(n)
+}
 
 // dropLocked takes w out of its queue, and reports whether it was there.
 func (s *Share) dropLocked(w *waiter, k kind) bool {
@@ -222,25 +290,32 @@ func (s *Share) dropLocked(w *waiter, k kind) bool {
 		return false
 	}
 	s.queues[k] = slices.Delete(s.queues[k], i, i+1)
-	s.leftLocked()
+	s.leftLocked(k)
 	return true
 }
 
 // leftLocked counts one that waits no longer.
-func (s *Share) leftLocked() {
+func (s *Share) leftLocked(k kind) {
 	b := s.budget
 	b.waiting.Add(-1)
+	if k != toBegin {
+		b.begun.Add(-1)
+	}
 	if s.waiting() == 0 {
 		b.queued = slices.DeleteFunc(b.queued, func(other *Share) bool { return other == s })
+		b.awaiting.Store(int64(len(b.queued)))
 	}
 }
 
 // grantLocked gives to those who wait, one of each tool in turn. Who is kept
-// waiting by the share of its tool keeps no other tool waiting; who is by the
-// whole does, so that what needs much is not overtaken for ever.
+// waiting by the share of its tool, or by the pace, keeps no other tool waiting; who
+// is by the whole does, so that what needs much is not overtaken for ever.
 func (b *Budget) grantLocked() {
-	for k := forRecords; k <= forBody; k++ {
+	for k := range kinds {
 		for passed := 0; passed < len(b.queued); {
+			if k == toBegin && !b.lightMayBegin() && b.used.Load() > b.pace.Load() {
+				return // nobody may
+			}
 			s := b.queued[0]
 			found := shareIsFull
 			if len(s.queues[k]) > 0 {
@@ -250,14 +325,14 @@ func (b *Budget) grantLocked() {
 				return
 			}
 			b.queued = append(b.queued[1:], s)
-			if found == shareIsFull {
+			if found != hasRoom {
 				passed++
 				continue
 			}
 			passed = 0
 			w := s.queues[k][0]
 			s.queues[k] = s.queues[k][1:]
-			s.leftLocked()
+			s.leftLocked(k)
 			w.granted <- struct{}{}
 		}
 	}

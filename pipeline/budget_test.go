@@ -101,6 +101,66 @@ func TestBudgetWaits(t *testing.T) {
 	})
 }
 
+// A body begins only while little is in flight: of its tool half of the pace, of
+// all the whole, however large it is itself. Who has begun gets through, and who
+// holds little does not wait for what others have in flight.
+func TestBudgetPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(64 << 20)
+		a, c, d := b.Share("a"), b.Share("c"), b.Share("d")
+		b.SetPace(6400)
+		told(t, true, asks(a.Begin, 3200), asks(a.Begin, 8<<20)) // what is ahead of it counts
+		next := asks(a.Begin, 1)
+		waits(t, next)
+		told(t, true, asks(a.Body, 100_000), asks(a.Records, 100_000))
+		told(t, true, asks(c.Begin, 100), asks(c.Begin, 1000), asks(d.Begin, 1)) // hold a 64th at most
+		behind := asks(c.Begin, 1)
+		waits(t, next, behind)
+		told(t, true, asks(d.Begin, 1)) // is kept waiting by nobody
+		a.Release(200_000 + 8<<20)
+		told(t, true, behind, next)
+		next, behind = asks(a.Begin, 1), asks(c.Begin, 1)
+		told(t, true, behind) // is inside of the whole, and of its half
+		waits(t, next)
+		b.SetPace(6402)
+		told(t, true, next)
+		a.Release(3202)
+		c.Release(1102)
+		d.Release(2)
+		if b.Used() != 0 || b.Waiting() != 0 {
+			t.Errorf("in the end %d bytes are used and %d wait", b.Used(), b.Waiting())
+		}
+	})
+}
+
+// Where more than 32 tools wait, each may hold little, and the pace holds
+// for all.
+func TestBudgetPaceOfManyTools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(64 << 20)
+		b.SetPace(6400)
+		if !b.Reserve(6401) {
+			t.Fatal("no room")
+		}
+		var shares []*Share
+		var queue []<-chan bool
+		for i := range lightPart / 2 {
+			s := b.Share(fmt.Sprint("tool", i))
+			told(t, true, asks(s.Begin, 101))
+			shares, queue = append(shares, s), append(queue, asks(s.Begin, 1))
+		}
+		waits(t, queue...)
+		quiet := b.Share("quiet")
+		one := asks(quiet.Begin, 1)
+		waits(t, one)
+		b.Release(6401)
+		told(t, true, append(queue, one)...)
+		for _, s := range append(shares, quiet) {
+			s.Release(s.Used())
+		}
+	})
+}
+
 // Many tools at once never hold more than they may, nobody is forgotten, and all
 // is given back.
 func TestBudgetUnderLoad(t *testing.T) {
@@ -113,9 +173,9 @@ func TestBudgetUnderLoad(t *testing.T) {
 			random := rand.New(rand.NewPCG(i, 1))
 			for range 500 {
 				n := random.Int64N(100_000)
-				ask := s.Records
-				if random.IntN(2) == 0 {
-					ask = s.Body
+				ask := []func(int64, time.Duration) bool{s.Begin, s.Body, s.Records}[random.IntN(3)]
+				if random.IntN(20) == 0 {
+					b.SetPace(random.Int64N(b.Limit()))
 				}
 				if !ask(n, time.Duration(random.IntN(3000))*time.Microsecond) {
 					refused.Add(1)
@@ -200,6 +260,36 @@ func TestLittleOvertakesMuch(t *testing.T) {
 			}
 		}
 		flood.Release(30 << 20)
+		drain(t, p)
+	})
+}
+
+// What little a tool sends does not gather with much of another's either where
+// all of that is leaving. It does with what is its own.
+func TestLittleBesideMuchThatLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pub := newScript()
+		p := newPipeline(t, Config{PublishesPerTopic: 1}, pub)
+		p.Budget().SetPace(64 * 1000)
+		flood := newCrowd(t, p, 10_000)
+		flood.send("flood", 1, 0)
+		first := <-pub.calls
+		quiet := newCrowd(t, p, 10)
+		p.Budget().SetPace(p.Budget().Limit())
+		quiet.send("flood", 1, 0)
+		nothingLeaves(t, pub)
+		quiet.send("quiet", 1, 0)
+		synctest.Wait()
+		flood.send("flood", 1, 0)
+		express := <-pub.calls
+		if express.msg.Records != 1 || express.msg.Bytes > 1000 {
+			t.Errorf("beside the first left %d records of %d bytes, want one that is small", express.msg.Records, express.msg.Bytes)
+		}
+		express.reply <- ok(2)
+		first.reply <- ok(1)
+		(<-pub.calls).reply <- ok(3)
+		flood.posts.Wait()
+		quiet.posts.Wait()
 		drain(t, p)
 	})
 }

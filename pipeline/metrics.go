@@ -32,6 +32,7 @@ func newPipelineMetrics(set *metrics.Set, p *Pipeline) *pipelineMetrics {
 	}
 	set.NewGauge("caliper_budget_used_bytes", func() float64 { return float64(p.budget.Used()) })
 	set.NewGauge("caliper_budget_limit_bytes", func() float64 { return float64(p.budget.Limit()) })
+	set.NewGauge("caliper_budget_pace_bytes", func() float64 { return float64(p.budget.Pace()) })
 	set.NewGauge("caliper_budget_waiting", func() float64 { return float64(p.budget.Waiting()) })
 	set.NewGauge("caliper_publishes_in_flight", func() float64 { return float64(p.publishing.Load()) })
 	set.NewGauge("caliper_publishes_limit", func() float64 { return float64(len(p.topics) * p.cfg.PublishesPerTopic) })

@@ -214,6 +214,7 @@ type Pipeline struct {
 	ids      atomic.Uint64
 
 	turn       turn
+	pace       pace
 	publishing atomic.Int64 // attempts under way
 
 	failing atomic.Bool   // a publish failed, and no probe has succeeded since
@@ -241,6 +242,7 @@ func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
 	p := &Pipeline{
 		cfg: cfg, log: log, publisher: publisher, router: router,
 		budget: NewBudget(cfg.BudgetBytes),
+		pace:   newPace(cfg.BudgetBytes, cfg.PublishTimeout/paceShare, time.Now()),
 		window: newWindow(cfg.DuplicateIDs, cfg.DuplicateAge, cfg.Topics),
 		failed: make(chan struct{}, 1),
 		idle:   make(chan struct{}),
@@ -466,6 +468,7 @@ func (p *Pipeline) watch() {
 			return
 		case now := <-ticker.C:
 			p.tick()
+			p.keepPace(now)
 			if p.turn.ticks.Load()%ticksToTrim == 0 {
 				p.batches.trim()
 				p.encoders.trim()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,9 @@ type topic struct {
 	name  string
 	place int
 	aside *aside // where nothing else may suffer from this topic, else nil
+
+	stored atomic.Int64 // bytes of records, unpacked, that were acknowledged
+	seen   int64        // of stored, by the watch
 
 	mu       sync.Mutex
 	open     *batch   // gathers; nil or with at least one record
@@ -72,12 +76,12 @@ func (t *topic) workLocked(busy int) bool {
 // under way.
 const muchBytes = 512 << 10
 
-// gatherLocked adds the records of r to the batch where they gather. While what a
-// tool has sent that holds much has to wait, what others send who hold little has
-// a batch of its own, so that it need not wait for all of that.
+// gatherLocked adds the records of r to the batch where they gather. While
+// something is under way of a tool that holds much, what others send who hold little
+// has a batch of its own, so that it need not wait for all of that.
 func (t *topic) gatherLocked(r *Receipt) {
 	into := &t.open
-	if t.inFlight > 0 && r.room.light() && t.heavyLocked() {
+	if t.inFlight > 0 && r.room.light() && t.heavyLocked(r.room) {
 		into = &t.light
 	}
 	share := r.share[t.place]
@@ -108,9 +112,11 @@ func (t *topic) gatherLocked(r *Receipt) {
 	t.joinLocked(*into, r, records)
 }
 
-// heavyLocked tells whether anything of a tool that holds much waits.
-func (t *topic) heavyLocked() bool {
-	return t.open != nil && t.open.heavy || slices.ContainsFunc(t.full, func(b *batch) bool { return b.heavy })
+// heavyLocked tells whether anything is under way of a tool that holds much, and
+// is not the one that asks.
+func (t *topic) heavyLocked(asks *Share) bool {
+	others := func(b *batch) bool { return b.heavy != nil && b.heavy != asks }
+	return t.open != nil && others(t.open) || slices.ContainsFunc(t.full, others) || slices.ContainsFunc(t.leaving, others)
 }
 
 // roomIn reports whether a batch takes so much more. An empty one takes any
@@ -129,7 +135,9 @@ func (t *topic) joinLocked(b *batch, r *Receipt, records int) {
 		share := &r.share[t.place]
 		r.expect(1)
 		b.join(r, share.joined, records)
-		b.heavy = b.heavy || !r.room.light()
+		if !r.room.light() {
+			b.heavy = r.room
+		}
 		share.joined += records
 	}
 }
@@ -185,16 +193,24 @@ func (t *topic) left(b *batch, reuse bool) {
 func (t *topic) expire(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for b := range t.batchesLocked {
+		b.expire(now)
+	}
+}
+
+// batchesLocked goes through all batches that are not settled.
+func (t *topic) batchesLocked(yield func(*batch) bool) {
 	for _, b := range []*batch{t.open, t.light} {
-		if b != nil {
-			b.expire(now)
+		if b != nil && !yield(b) {
+			return
 		}
 	}
-	for _, b := range t.full {
-		b.expire(now)
-	}
-	for _, b := range t.leaving {
-		b.expire(now)
+	for _, batches := range [][]*batch{t.full, t.leaving} {
+		for _, b := range batches {
+			if !yield(b) {
+				return
+			}
+		}
 	}
 }
 
@@ -285,6 +301,7 @@ func (t *topic) store(p *piece, body []byte, encoding string, deadline time.Time
 		}
 		if err == nil {
 			t.p.metrics.published(start, &m)
+			t.stored.Add(int64(m.Bytes))
 			return ack, nil
 		}
 		t.p.metrics.failures.Inc()

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"bytes"
-	"slices"
 	"time"
 )
 
@@ -34,7 +33,7 @@ type entry struct {
 // at a time, and would copy megabytes again and again.
 func (b *batch) grow(n int) {
 	if cap(b.buf)-len(b.buf) < n {
-		b.buf = slices.Grow(b.buf, max(n, len(b.buf)))
+		b.buf = append(make([]byte, 0, len(b.buf)+max(n, len(b.buf))), b.buf...)
 	}
 }
 

@@ -250,3 +250,29 @@ func TestPaceAfterATrip(t *testing.T) {
 		drain(t, p)
 	})
 }
+
+// While full batches wait, the next one will be full as well: it gets its room at
+// once, and is not copied again and again while others wait for the topic.
+func TestBatchesOfAFloodGrowOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pub := newScript()
+		p := newPipeline(t, Config{MaxBatchBytes: 100_000, PublishesPerTopic: 1}, pub)
+		c := newCrowd(t, p, 40_000)
+		c.send("tool", 6, 0)
+		synctest.Wait()
+		standard := p.topics[0]
+		standard.mu.Lock()
+		if len(standard.full) == 0 || cap(standard.open.buf) < 100_000 {
+			t.Errorf("behind %d full batches is one with room for %d bytes", len(standard.full), cap(standard.open.buf))
+		}
+		standard.mu.Unlock()
+		go func() {
+			for call := range pub.calls {
+				call.reply <- ok(1)
+			}
+		}()
+		c.posts.Wait()
+		drain(t, p)
+		close(pub.calls)
+	})
+}

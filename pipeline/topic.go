@@ -104,7 +104,11 @@ func (t *topic) gatherLocked(r *Receipt) {
 			*into = t.p.newBatch()
 		}
 		if records == 0 {
-			(*into).grow(min(share.bytes, t.p.cfg.MaxBatchBytes))
+			room := min(share.bytes, t.p.cfg.MaxBatchBytes)
+			if len(t.full) > 0 {
+				room = t.p.cfg.MaxBatchBytes - len((*into).buf) // this one will be full as well
+			}
+			(*into).grow(room)
 		}
 		(*into).buf = appendRecord((*into).buf, &r.head, &items[i], r.notes.of(i), t.name)
 		records++

@@ -37,6 +37,7 @@ type Receipt struct {
 	spare                 []TopicSet
 	scratch               []byte
 	duplicates, conflicts int
+	skipped               int // records that are stored already, or by another envelope
 	mismatches            int // events that spoke as another tool
 
 	submitted bool
@@ -96,7 +97,7 @@ func (r *Receipt) keepBytes() int64 {
 			n += int64(share.records * len(TextConflict))
 		}
 	}
-	return n + int64(r.duplicates)*duplicateBytes
+	return n + int64(max(r.duplicates, r.skipped))*duplicateBytes
 }
 
 // conflict marks item i as one whose id stands for another event as well. A
@@ -113,18 +114,24 @@ func (r *Receipt) conflict(i int) {
 
 // skip leaves item i out of what is to be stored.
 func (r *Receipt) skip(i int) {
-	if r.duplicates == 0 {
+	r.duplicates++
+	for place := range r.routes[i].All {
+		r.skipTopic(i, place)
+	}
+}
+
+// skipTopic leaves the record of item i for one topic out of what is to be stored.
+func (r *Receipt) skipTopic(i, place int) {
+	if &r.todo[0] == &r.routes[0] {
 		r.spare = append(r.spare[:0], r.routes...)
 		r.todo = r.spare
 	}
-	r.duplicates++
-	r.todo[i] = 0
-	for place := range r.routes[i].All {
-		n := r.recordBytes(i, place)
-		r.share[place].bytes -= n
-		r.share[place].records--
-		r.bytes -= int64(n)
-	}
+	r.skipped++
+	r.todo[i] &^= 1 << place
+	n := r.recordBytes(i, place)
+	r.share[place].bytes -= n
+	r.share[place].records--
+	r.bytes -= int64(n)
 }
 
 // recordBytes is the size of the record of item i for a topic.
@@ -229,7 +236,7 @@ func (r *Receipt) Release() {
 	r.parts = r.parts[:0]
 	r.notes.reset()
 	r.claims = r.claims[:0]
-	r.duplicates, r.conflicts = 0, 0
+	r.duplicates, r.conflicts, r.skipped = 0, 0, 0
 	r.ruling.Clear()
 	if cap(r.routes) > maxPooledRoutes {
 		r.routes, r.spare, r.claims, r.imprints = nil, nil, nil, nil

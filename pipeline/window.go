@@ -62,7 +62,9 @@ type seen struct {
 }
 
 // The parts of seen.where: its state, for a pending one how many topics have yet
-// to tell and whether one has failed, and the message that holds it.
+// to tell and whether one has failed, and the message that holds it. One that is
+// neither pending nor stored is known in part: a topic has failed, and another,
+// which is told, has it.
 const (
 	wherePending   = 1 << 63
 	whereStored    = 1 << 62
@@ -244,17 +246,21 @@ func (l *look) claim() {
 		if set == 0 {
 			continue
 		}
-		f, claim, where := w.find(r.imprints[next], bits.OnesCount64(uint64(set)), r, l.now)
+		f, claim, where := w.find(r.imprints[next], set, r, l.now)
 		next++
 		r.claims[i] = claim
-		switch f {
-		case foundConflict:
-			r.conflict(i)
-		case foundStored:
+		if where != 0 {
 			r.know(w.part(where))
+		}
+		switch {
+		case f == foundStored, f == foundInFlight:
 			r.skip(i)
-		case foundInFlight:
-			r.skip(i)
+			continue
+		case f == foundConflict:
+			r.conflict(i)
+		}
+		if where != 0 {
+			r.skipTopic(i, w.part(where).place)
 		}
 	}
 }
@@ -284,7 +290,7 @@ func (l *look) end() {
 		return
 	}
 	for i, claim := range l.r.claims {
-		for range bits.OnesCount64(uint64(l.r.routes[i])) { // as many have to tell
+		for range bits.OnesCount64(uint64(l.r.todo[i])) { // as many have to tell, or one less
 			l.w.settle(claim, Part{}, ErrUnacknowledged)
 		}
 	}
@@ -318,33 +324,43 @@ const (
 	foundInFlight       // the event, and r now waits for it
 )
 
-// find looks for the event of p. Where it is not there it is pending from now
-// on, until so many topics have settled it under the returned claim, which is 0
-// where there was no room; where is of an event that is stored.
-func (w *window) find(p imprint, topics int, r *Receipt, now uint32) (f found, claim, where uint64) {
+// find looks for the event of p, which those topics take. Where it is not there it
+// is pending from now on, until all of them have settled it under the returned
+// claim, which is 0 where there was no room. where is of an event that is stored;
+// with a claim one of the topics has it, and the others alone are to settle it.
+func (w *window) find(p imprint, topics TopicSet, r *Receipt, now uint32) (f found, claim, where uint64) {
 	s, number := w.shard(p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	versions, first := 0, (*seen)(nil) // the first of those that are stored
+	versions, first := 0, (*seen)(nil) // the first of those that are not in flight
+	part, position := (*seen)(nil), uint64(0)
 	for i := s.home(p.key2); s.index[i].Load() != 0; i = s.after(i) {
 		e := s.at(i, p)
 		switch {
-		case e == nil || e.where&whereStored != 0 && w.lived(e.at, now):
+		case e == nil || e.where&wherePending == 0 && w.lived(e.at, now):
 			continue
 		case e.content != p.content:
 			f = foundConflict
 			versions++
-			if e.where&whereStored != 0 && (first == nil || e.at < first.at) {
+			if e.where&wherePending == 0 && (first == nil || e.at < first.at) {
 				first = e
 			}
 		case e.where&whereStored != 0:
 			return foundStored, 0, e.where
+		case e.where&wherePending == 0:
+			part, position = e, s.position(s.index[i].Load())
 		default:
 			r.expect(1)
 			s.waits = append(s.waits, wait{s.position(s.index[i].Load()), r, r.round.Load(), r.deadline})
 			w.waiting.Add(1)
 			return foundInFlight, 0, 0
 		}
+	}
+	if part != nil {
+		if where = part.goOn(topics); where != 0 && part.where&whereStored != 0 {
+			return foundStored, 0, where
+		}
+		return f, position*maxShards | uint64(number), where
 	}
 	if versions >= maxVersions {
 		if first == nil {
@@ -355,10 +371,28 @@ func (w *window) find(p imprint, topics int, r *Receipt, now uint32) (f found, c
 	if !s.room(w, now) {
 		return f, 0, 0
 	}
-	position := s.next
+	position = s.next
 	s.next++
-	s.insert(position, seen{p.key, p.key2, now, p.content, wherePending | uint64(topics)<<whereLeft})
+	s.insert(position, seen{p.key, p.key2, now, p.content, wherePending | countOf(topics)<<whereLeft})
 	return f, position*maxShards | uint64(number), 0
+}
+
+func countOf(topics TopicSet) uint64 { return uint64(bits.OnesCount64(uint64(topics))) }
+
+// goOn makes an event that is known in part pending again, or stored where no other
+// topic takes it. It returns where it is, 0 where none of the topics has it.
+func (e *seen) goOn(topics TopicSet) (where uint64) {
+	has := TopicSet(1) << (e.where & wherePlaceMask >> wherePlace)
+	switch {
+	case topics&has == 0:
+		e.where = wherePending | countOf(topics)<<whereLeft
+		return 0
+	case topics == has:
+		e.where = e.where&^whereFailed | whereStored
+	default:
+		e.where = e.where&^whereFailed | wherePending | countOf(topics&^has)<<whereLeft
+	}
+	return e.where
 }
 
 // settle tells that one topic has stored the event of a claim, as part of that
@@ -390,7 +424,10 @@ func (w *window) settle(claim uint64, part Part, err error) {
 		if err == nil {
 			err = ErrUnacknowledged // another topic has failed
 		}
-		s.remove(e)
+		e.where &^= wherePending
+		if e.where&sequenceMask == 0 { // no topic has it, as far as is known
+			s.remove(e)
+		}
 	} else {
 		e.where = e.where&^wherePending | whereStored
 		part = w.part(e.where)
@@ -485,8 +522,8 @@ func (s *windowShard) room(w *window, now uint32) bool {
 		case e.where&wherePending != 0:
 			return !full
 		}
-		if e.where&whereStored != 0 {
-			if !old {
+		if e.where != 0 {
+			if e.where&whereStored != 0 && !old {
 				s.forgotten = max(s.forgotten, e.at+1)
 			}
 			s.remove(e)

@@ -372,8 +372,8 @@ func TestDuplicateOfSeveralTopics(t *testing.T) {
 				r.room = p.budget.Share("tool")
 				r.begin(time.Now().Add(time.Minute))
 				mark := imprint{1, 2, 3}
-				_, claim, _ := w.find(mark, 2, r, 0)
-				if f, _, _ := w.find(mark, 2, r, 0); f != foundInFlight {
+				_, claim, _ := w.find(mark, 3, r, 0)
+				if f, _, _ := w.find(mark, 3, r, 0); f != foundInFlight {
 					t.Fatalf("found %v, want it in flight", f)
 				}
 				w.settle(claim, Part{Sequence: 4, place: first}, nil)
@@ -471,46 +471,68 @@ func TestWindowFullOfWhatIsInFlight(t *testing.T) {
 // share their places in the index.
 func TestWindowAgainstModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	w := newWindow(16, time.Hour, []string{TopicStandard})
+	w := newWindow(16, time.Hour, []string{TopicStandard, TopicEntities})
 	type entry struct {
 		imprint
-		claim    uint64
-		sequence uint64
+		claim  uint64
+		places []int // that have yet to tell
+		failed bool
+		at     Part // of the lowest place that has it
 	}
 	var model []entry // the live and the dead, oldest first
-	dead := func(e *entry) bool { return e.claim == 0 && e.sequence == 0 }
-	for step := range uint64(200_000) {
+	dead := func(e *entry) bool { return e.claim == 0 && e.at.Sequence == 0 }
+	for step := uint64(1); step < 200_000; step++ {
 		p := imprint{random.Uint64N(3), uint32(random.Uint64N(6)) << 30, random.Uint64N(4)}
-		same := func(e entry) bool { return e.imprint == p && !dead(&e) }
-		i := slices.IndexFunc(model, same)
-		if random.IntN(3) == 0 { // settle one
+		i := slices.IndexFunc(model, func(e entry) bool { return e.imprint == p && !dead(&e) })
+		if random.IntN(2) == 0 { // settle one
 			if j := random.IntN(len(model) + 1); j < len(model) && model[j].claim != 0 {
 				e := &model[j]
+				at := random.IntN(len(e.places))
+				place := e.places[at]
+				e.places = slices.Delete(e.places, at, at+1)
 				if random.IntN(4) == 0 {
-					w.settle(e.claim, Part{}, ErrStoreFull)
+					w.settle(e.claim, Part{place: place}, ErrStoreFull)
+					e.failed = true
 				} else {
-					w.settle(e.claim, Part{Sequence: step}, nil)
-					e.sequence = step
+					w.settle(e.claim, Part{Sequence: step, place: place}, nil)
+					if e.at.Sequence == 0 || place < e.at.place {
+						e.at = Part{Topic: w.topics[place], Sequence: step, place: place, duplicate: true}
+					}
 				}
-				e.claim = 0
+				if len(e.places) == 0 {
+					e.claim = 0
+				}
 			}
 			continue
 		}
 		if i >= 0 && model[i].claim != 0 {
 			continue // would wait
 		}
-		if where := w.stored(p, 0); i >= 0 != (where != 0) || where != 0 && where&sequenceMask != model[i].sequence {
-			t.Fatalf("step %d: %v is stored at %d, model %v", step, p, where&sequenceMask, model)
+		stored := i >= 0 && !model[i].failed
+		if where := w.stored(p, 0); stored != (where != 0) || stored && w.part(where) != model[i].at {
+			t.Fatalf("step %d: %v is stored at %+v, model %v", step, p, w.part(where), model)
 		}
-		if i >= 0 {
+		if stored {
 			continue
 		}
-		f, claim, _ := w.find(p, 1, nil, 0)
+		topics, places := TopicSet(1), []int{0}
+		if p.content%2 == 1 {
+			topics, places = 3, []int{0, 1}
+		}
+		f, claim, where := w.find(p, topics, nil, 0)
 		conflict := slices.ContainsFunc(model, func(e entry) bool {
 			return e.key == p.key && e.key2 == p.key2 && e.content != p.content && !dead(&e)
 		})
 		if (f == foundConflict) != conflict {
 			t.Fatalf("step %d: %v found %v, model %v", step, p, f, model)
+		}
+		if i >= 0 { // known in part
+			e := &model[i]
+			if claim == 0 || w.part(where) != e.at {
+				t.Fatalf("step %d: %v is in part at %+v, claim %d, model %v", step, p, w.part(where), claim, model)
+			}
+			e.claim, e.failed, e.places = claim, false, slices.DeleteFunc(places, func(place int) bool { return place == e.at.place })
+			continue
 		}
 		full := len(model) == 16
 		if full && model[0].claim != 0 {
@@ -522,7 +544,7 @@ func TestWindowAgainstModel(t *testing.T) {
 		if full {
 			model = model[1:]
 		}
-		model = append(model, entry{imprint: p, claim: claim})
+		model = append(model, entry{imprint: p, claim: claim, places: places})
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // What a slow store takes is less than there is room for. So a request begins only
 // while less is in flight than the pace, however much it needs itself: of its tool
 // half of the pace at most, of all tools the whole. A tool that holds little begins
-// in any case, for what others have in flight is not its doing. Who has begun gets
+// whatever others have in flight, unless many do. Who has begun gets
 // through by the limits alone.
 //
 // Where there is no room, or too much in flight to begin, a request waits: those of
@@ -31,14 +31,14 @@ import (
 type Budget struct {
 	limit  int64
 	pace   atomic.Int64 // at most limit
+	little atomic.Int64 // of used, what each tool holds that holds little, and as much of each that holds more
 	used   atomic.Int64
 	shares sync.Map // tool → *Share
 
-	waiting  atomic.Int64
-	begun    atomic.Int64 // of those who wait, who have begun
-	mu       sync.Mutex
-	queued   []*Share     // for which somebody waits; the first is the next
-	awaiting atomic.Int64 // how many those are
+	waiting atomic.Int64
+	begun   atomic.Int64 // of those who wait, who have begun
+	mu      sync.Mutex
+	queued  []*Share // for which somebody waits; the first is the next
 }
 
 // Share is what one tool holds of a Budget.
@@ -132,6 +132,12 @@ func (b *Budget) Pace() int64 { return b.pace.Load() }
 // all the time.
 func (b *Budget) SetPace(n int64) {
 	b.pace.Store(n)
+	little := int64(0)
+	b.shares.Range(func(_, s any) bool {
+		little += min(s.(*Share).used.Load(), n/lightPart)
+		return true
+	})
+	b.little.Store(little)
 	b.grant()
 }
 
@@ -208,24 +214,28 @@ func shareOf(limit int64, k kind) int64 {
 	return limit / 4 * 3
 }
 
-// mayBegin tells whether the pace lets the tool begin another request.
-func (s *Share) mayBegin() bool {
+// mayBegin tells whether the pace lets the tool begin another request, of n bytes.
+func (s *Share) mayBegin(n int64) bool {
 	b, held := s.budget, s.used.Load()
 	pace := b.pace.Load()
 	if b.used.Load() <= pace {
 		return held <= pace/2
 	}
-	return b.lightMayBegin() && held <= pace/lightPart
+	if !b.lightMayBegin() || held > pace/lightPart {
+		return false
+	}
+	b.little.Add(min(n, pace/lightPart)) // until it is counted anew
+	return true
 }
 
-// lightMayBegin tells whether the pace keeps a tool that holds little out of what
-// others have in flight. Where many tools wait, what each holds is little, and
-// together it is as much as one flood.
-func (b *Budget) lightMayBegin() bool { return b.awaiting.Load() <= lightPart/2 }
+// lightMayBegin tells whether a tool that holds little begins whatever others have
+// in flight. What many tools hold, each of them little, is as much as a flood: they
+// have half of the pace for that.
+func (b *Budget) lightMayBegin() bool { return b.little.Load() <= b.pace.Load()/2 }
 
 // try takes n bytes where there is room for them.
 func (s *Share) try(n int64, k kind) room {
-	if k == toBegin && !s.mayBegin() {
+	if k == toBegin && !s.mayBegin(n) {
 		return notBegun
 	}
 	limit := shareOf(s.budget.limit, k)
@@ -254,7 +264,6 @@ func (s *Share) enqueue(w *waiter, k kind) bool {
 	}
 	if s.waiting() == 0 {
 		b.queued = append(b.queued, s)
-		b.awaiting.Store(int64(len(b.queued)))
 	}
 	s.queues[k] = append(s.queues[k], w)
 	b.grantLocked()
@@ -303,7 +312,6 @@ func (s *Share) leftLocked(k kind) {
 	}
 	if s.waiting() == 0 {
 		b.queued = slices.DeleteFunc(b.queued, func(other *Share) bool { return other == s })
-		b.awaiting.Store(int64(len(b.queued)))
 	}
 }
 

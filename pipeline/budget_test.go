@@ -133,29 +133,37 @@ func TestBudgetPace(t *testing.T) {
 	})
 }
 
-// Where more than 32 tools wait, each may hold little, and the pace holds
-// for all.
+// What many tools hold, each of them little, is no more than half of the pace
+// beyond it: then they wait for the pace as a flood does.
 func TestBudgetPaceOfManyTools(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBudget(64 << 20)
-		b.SetPace(6400)
 		if !b.Reserve(6401) {
 			t.Fatal("no room")
 		}
 		var shares []*Share
-		var queue []<-chan bool
-		for i := range lightPart / 2 {
+		for i := range lightPart/2 + 1 {
+			b.SetPace(6400) // as the watch does, again and again
 			s := b.Share(fmt.Sprint("tool", i))
-			told(t, true, asks(s.Begin, 101))
-			shares, queue = append(shares, s), append(queue, asks(s.Begin, 1))
+			told(t, true, asks(s.Begin, 100))
+			shares = append(shares, s)
 		}
-		waits(t, queue...)
 		quiet := b.Share("quiet")
+		shares = append(shares, quiet)
 		one := asks(quiet.Begin, 1)
 		waits(t, one)
+		b.SetPace(6400)
+		waits(t, one)
+		shares[0].Release(100)
+		shares[1].Release(100)
+		b.SetPace(6400)
+		told(t, true, one)
+		told(t, true, asks(shares[0].Begin, 100))
+		one = asks(quiet.Begin, 1) // what began since is counted at once
+		waits(t, one)
 		b.Release(6401)
-		told(t, true, append(queue, one)...)
-		for _, s := range append(shares, quiet) {
+		told(t, true, one)
+		for _, s := range shares {
 			s.Release(s.Used())
 		}
 	})

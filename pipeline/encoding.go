@@ -30,6 +30,8 @@ func newEncoder(encoding string) (*encoder, error) {
 		e.zstd, err = zstd.NewWriter(nil,
 			zstd.WithEncoderConcurrency(1),
 			zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true), // a larger one finds no more in messages of such a size
+			zstd.WithEncoderCRC(false),   // JetStream has a sum of each message
 			zstd.WithSingleSegment(true)) // so that the frame carries its content size
 		if err != nil {
 			return nil, fmt.Errorf("pipeline: zstd encoder: %w", err)

@@ -36,13 +36,13 @@ func ask(ctx context.Context, js jetstream.JetStream, stream string, request fun
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	for {
-		err, lost := askOnce(ctx, js, stream, request)
+		err, lost, denial := askOnce(ctx, js, stream, request)
 		var api *jetstream.APIError
 		refused := errors.As(err, &api) && api.ErrorCode == leaderless
 		if err == nil || !lost && !refused {
 			return err
 		}
-		if denial := denied(js.Conn(), stream); denial != nil && lost {
+		if lost && denial != nil {
 			return denial
 		}
 		select {
@@ -53,12 +53,12 @@ func ask(ctx context.Context, js jetstream.JetStream, stream string, request fun
 	}
 }
 
-// askOnce makes one attempt, which ends early where it is not permitted. lost
-// tells whether it had no answer.
-func askOnce(ctx context.Context, js jetstream.JetStream, stream string, request func(context.Context) error) (err error, lost bool) {
+// askOnce makes one attempt, which ends early where it is not permitted; denial says
+// so. lost tells whether it had no answer.
+func askOnce(ctx context.Context, js jetstream.JetStream, stream string, request func(context.Context) error) (err error, lost bool, denial error) {
 	ctx, cancel := context.WithTimeout(ctx, askAttempt)
 	defer cancel()
-	before := js.Conn().LastError() // may be of a request that is permitted by now
+	before := js.Conn().LastError()
 	go func() {
 		for {
 			select {
@@ -66,21 +66,23 @@ func askOnce(ctx context.Context, js jetstream.JetStream, stream string, request
 				return
 			case <-time.After(deniedEvery):
 			}
-			if js.Conn().LastError() != before && denied(js.Conn(), stream) != nil {
+			if denied(js.Conn(), stream, before) != nil {
 				cancel()
 			}
 		}
 	}()
 	err = request(ctx)
-	return err, ctx.Err() != nil
+	return err, ctx.Err() != nil, denied(js.Conn(), stream, before)
 }
 
 // notPermitted finds what a server did not permit in what it says of that.
 var notPermitted = regexp.MustCompile(`(Publish|Subscription) to "([^"]+)"`)
 
 // denied returns an error where the last that the server said is that it does not
-// permit a request about stream, or to hear the answer to any.
-func denied(nc *nats.Conn, stream string) error {
+// permit a request about stream, or to hear the answer to any. What it had said
+// before the request was of another, or is permitted by now; but the answers are
+// subscribed to once.
+func denied(nc *nats.Conn, stream string, before error) error {
 	err := nc.LastError()
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return nil
@@ -89,7 +91,7 @@ func denied(nc *nats.Conn, stream string) error {
 	switch {
 	case m == nil:
 		return nil
-	case m[1] == "Publish" && strings.HasSuffix(m[2], "."+stream):
+	case m[1] == "Publish" && err != before && strings.HasSuffix(m[2], "."+stream):
 		return &permanentError{fmt.Errorf("%w: permit the user of this connection to publish on %s", err, m[2])}
 	case m[1] == "Subscription" && strings.HasPrefix(m[2], nats.InboxPrefix):
 		return &permanentError{fmt.Errorf("%w: permit the user of this connection to subscribe to %s>", err, nats.InboxPrefix)}

@@ -62,7 +62,7 @@ type Publisher struct {
 	// unarranged is true while the streams of an external server that was away at
 	// the start have not been seen to be in order.
 	unarranged atomic.Bool
-	// busy is true where something was published since Watch last looked.
+	// busy is true where something was stored since Watch last looked.
 	busy atomic.Bool
 	// link is nil while the embedded store is shut or being opened again. A
 	// Publish that loaded a link keeps it to its end: it fails when that link
@@ -154,7 +154,6 @@ func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, b
 	if err != nil {
 		return pipeline.Ack{}, err
 	}
-	p.busy.Store(true)
 	// The answer to a request is lost with the connection it was sent on.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -178,6 +177,7 @@ func (p *Publisher) publish(ctx context.Context, r *route, header nats.Header, b
 	if err := p.store.settle(r.stream); err != nil {
 		return pipeline.Ack{}, err
 	}
+	p.busy.Store(true)
 	return pipeline.Ack{Sequence: ack.Sequence, Duplicate: ack.Duplicate, Level: p.store.level(int(r.replicas.Load()))}, nil
 }
 

@@ -14,6 +14,8 @@ var (
 	// standstill is how long a small write may take: longer than a disk that is
 	// merely busy needs.
 	standstill = 30 * time.Second
+	// touchGrace is added to it.
+	touchGrace = time.Second
 )
 
 var errStandsStill = errors.New("the disk stands still")
@@ -28,6 +30,8 @@ func (p *Publisher) Watch(ctx context.Context, fault func(error)) {
 	if !ok {
 		return
 	}
+	touched := make(chan struct{}, 1) // holds one while no touch is under way
+	touched <- struct{}{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,7 +43,9 @@ func (p *Publisher) Watch(ctx context.Context, fault func(error)) {
 		}
 		err := e.frozenTopic()
 		if err == nil && !p.busy.Swap(false) {
-			err = e.touch(ctx)
+			if err = e.touch(ctx, touched); p.busy.Load() {
+				err = nil // something was stored meanwhile
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			fault(fmt.Errorf("stream: store in %s: %w", e.cfg.Dir, err))
@@ -59,19 +65,29 @@ func (e *embedded) frozenTopic() error {
 }
 
 // touch writes to the disk of the store. That it cannot is for the next message
-// to find out: the server does not know of it, and there may be room by then.
-func (e *embedded) touch(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = e.lock.WriteAt([]byte{'\n'}, 0)
-		_ = e.lock.Sync()
-	}()
+// to find out: the server does not know of it, and there may be room by then. One that
+// hangs is waited for again, not joined by another.
+func (e *embedded) touch(ctx context.Context, touched chan struct{}) error {
 	select {
-	case <-done:
-	case <-ctx.Done():
-	case <-time.After(standstill):
-		return errStandsStill
+	case <-touched:
+		go func() {
+			_, _ = e.lock.WriteAt([]byte{'\n'}, 0)
+			_ = e.lock.Sync()
+			touched <- struct{}{}
+		}()
+	default:
 	}
-	return nil
+	// After a pause of the whole machine the time may be up while the touch is not
+	// yet told: it has another moment.
+	for _, patience := range []time.Duration{standstill, touchGrace} {
+		select {
+		case <-touched:
+			touched <- struct{}{}
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-time.After(patience):
+		}
+	}
+	return errStandsStill
 }

@@ -12,9 +12,9 @@ import (
 // ended.
 func setWatchTimes(t *testing.T, every, still time.Duration) {
 	t.Helper()
-	hadEvery, hadStill := watchEvery, standstill
-	t.Cleanup(func() { watchEvery, standstill = hadEvery, hadStill })
-	watchEvery, standstill = every, still
+	hadEvery, hadStill, hadGrace := watchEvery, standstill, touchGrace
+	t.Cleanup(func() { watchEvery, standstill, touchGrace = hadEvery, hadStill, hadGrace })
+	watchEvery, standstill, touchGrace = every, still, min(still, touchGrace)
 }
 
 // watch watches p and returns what it has told last.

@@ -54,7 +54,7 @@ func serve(inv *invocation) error {
 		// runtime no longer follows when the limit of a container changes.
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
-	if os.Getenv("GOGC") == "" && inv.cfg.DuplicatesIDs > 0 {
+	if os.Getenv("GOGC") == "" && inv.cfg.DuplicatesIDs > 0 && inv.cfg.DuplicatesAge > 0 {
 		// The window for duplicates is most of the heap and never garbage. With 100
 		// as much again would be filled with garbage before the collector runs.
 		debug.SetGCPercent(50)

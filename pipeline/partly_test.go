@@ -83,6 +83,53 @@ func TestRepetitionGoesWhereItIsMissing(t *testing.T) {
 	})
 }
 
+// After a restart, what is read back of one topic alone goes to the others when it
+// is sent again; what all have is a duplicate.
+func TestRepetitionAfterARestart(t *testing.T) {
+	event := func(topic string) []byte {
+		return []byte(`{"id":"a","type":"ViewEvent","action":"Viewed","tool":"tool","topic":"` + topic + `","event":` + eventOf("a", "") + `}`)
+	}
+	for _, c := range []struct {
+		name    string
+		told    []string
+		goes    string
+		parts   []string
+		repeats int
+	}{
+		{"its tier", []string{"standard"}, "fast", []string{"standard:7", "fast:9"}, 0},
+		{"its tier, twice", []string{"standard", "standard"}, "fast", []string{"standard:7", "fast:9"}, 0},
+		{"the copy", []string{"fast"}, "standard", []string{"standard:9", "fast:7"}, 0},
+		{"both", []string{"standard", "fast"}, "", []string{"standard:7"}, 1},
+		{"both, the copy first", []string{"fast", "standard"}, "", []string{"standard:8"}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pub := newScript()
+				topics := []string{TopicStandard, TopicEntities, "fast"}
+				p := newPipeline(t, Config{Topics: topics, Rules: copied(t, topics), DuplicateIDs: 1000, DuplicateAge: 2 * time.Hour}, pub)
+				for i, topic := range c.told {
+					p.Remember(topic, uint64(7+i), time.Minute, event(topic))
+				}
+				done, r := send(t, p, eventOf("a", ""))
+				level := Level("")
+				if c.goes == "" {
+					nothingLeaves(t, pub)
+				} else {
+					level = LevelFsync
+					call := <-pub.calls
+					if call.msg.Topic != c.goes {
+						t.Errorf("it went to %s", call.msg.Topic)
+					}
+					call.reply <- ok(9)
+				}
+				want(t, done, nil)
+				wantDuplicates(t, r, c.repeats, level, c.parts...)
+				drain(t, p)
+			})
+		})
+	}
+}
+
 // What is known in part: which topics have yet to tell, and where it is.
 func TestKnownInPart(t *testing.T) {
 	const first, second, third = TopicSet(1), TopicSet(2), TopicSet(4)

@@ -105,7 +105,7 @@ func (t *topic) gatherLocked(r *Receipt) {
 		}
 		if records == 0 {
 			room := min(share.bytes, t.p.cfg.MaxBatchBytes)
-			if len(t.full) > 0 {
+			if into == &t.open && len(t.full) > 0 {
 				room = t.p.cfg.MaxBatchBytes - len((*into).buf) // this one will be full as well
 			}
 			(*into).grow(room)

@@ -64,11 +64,13 @@ type seen struct {
 // The parts of seen.where: its state, for a pending one how many topics have yet
 // to tell and whether one has failed, and the message that holds it. One that is
 // neither pending nor stored is known in part: a topic has failed, and another,
-// which is told, has it.
+// which is told, has it. Of one that was read back from the store (whereTold) it is
+// told instead how many topics were seen to have it: others may have failed.
 const (
 	wherePending   = 1 << 63
 	whereStored    = 1 << 62
 	whereFailed    = 1 << 61
+	whereTold      = whereStored | whereFailed
 	whereLeft      = 54 // 7 bits
 	wherePlace     = 48 // 6 bits
 	sequenceMask   = 1<<wherePlace - 1
@@ -221,7 +223,7 @@ func (l *look) known(now time.Time) bool {
 			l.first = p
 		}
 		where := w.stored(p, l.now)
-		if where == 0 {
+		if where == 0 || !whole(where, set) {
 			r.duplicates, r.parts = 0, r.parts[:0]
 			return false
 		}
@@ -345,7 +347,7 @@ func (w *window) find(p imprint, topics TopicSet, r *Receipt, now uint32) (f fou
 			if e.where&wherePending == 0 && (first == nil || e.at < first.at) {
 				first = e
 			}
-		case e.where&whereStored != 0:
+		case e.where&whereStored != 0 && whole(e.where, topics):
 			return foundStored, 0, e.where
 		case e.where&wherePending == 0:
 			part, position = e, s.position(s.index[i].Load())
@@ -377,20 +379,27 @@ func (w *window) find(p imprint, topics TopicSet, r *Receipt, now uint32) (f fou
 	return f, position*maxShards | uint64(number), 0
 }
 
+// whole tells whether each of the topics has an event that is stored. What was read
+// back has each where as many were seen to have it.
+func whole(where uint64, topics TopicSet) bool {
+	return where&whereFailed == 0 || where&whereLeftMask>>whereLeft >= countOf(topics)
+}
+
 func countOf(topics TopicSet) uint64 { return uint64(bits.OnesCount64(uint64(topics))) }
 
 // goOn makes an event that is known in part pending again, or stored where no other
 // topic takes it. It returns where it is, 0 where none of the topics has it.
 func (e *seen) goOn(topics TopicSet) (where uint64) {
 	has := TopicSet(1) << (e.where & wherePlaceMask >> wherePlace)
+	at := e.where & (wherePlaceMask | sequenceMask)
 	switch {
 	case topics&has == 0:
 		e.where = wherePending | countOf(topics)<<whereLeft
 		return 0
 	case topics == has:
-		e.where = e.where&^whereFailed | whereStored
+		e.where = at | whereStored
 	default:
-		e.where = e.where&^whereFailed | wherePending | countOf(topics&^has)<<whereLeft
+		e.where = at | wherePending | countOf(topics&^has)<<whereLeft
 	}
 	return e.where
 }
@@ -484,12 +493,25 @@ func (w *window) remember(p imprint, place int, sequence uint64, ago time.Durati
 	}
 	for i := s.home(p.key2); s.index[i].Load() != 0; i = s.after(i) {
 		if e := s.at(i, p); e != nil && e.content == p.content {
+			e.told(place, sequence)
 			return true // known, or in flight again
 		}
 	}
 	s.oldest--
-	s.insert(s.oldest, seen{p.key, p.key2, at, p.content, whereStored | sequence&sequenceMask | uint64(place)<<wherePlace})
+	s.insert(s.oldest, seen{p.key, p.key2, at, p.content, whereTold | 1<<whereLeft | sequence&sequenceMask | uint64(place)<<wherePlace})
 	return true
+}
+
+// told notes that another topic was seen to have an event that was read back.
+func (e *seen) told(place int, sequence uint64) {
+	known := int(e.where & wherePlaceMask >> wherePlace)
+	if e.where&whereTold != whereTold || place == known {
+		return
+	}
+	e.where += 1 << whereLeft
+	if place < known { // copies are in the topics behind
+		e.where = e.where&^(sequenceMask|wherePlaceMask) | sequence&sequenceMask | uint64(place)<<wherePlace
+	}
 }
 
 // held tells how many ids w knows, and for how long back it knows all.

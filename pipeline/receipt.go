@@ -122,7 +122,7 @@ func (r *Receipt) skip(i int) {
 
 // skipTopic leaves the record of item i for one topic out of what is to be stored.
 func (r *Receipt) skipTopic(i, place int) {
-	if &r.todo[0] == &r.routes[0] {
+	if r.skipped == 0 { // todo is routes itself until now
 		r.spare = append(r.spare[:0], r.routes...)
 		r.todo = r.spare
 	}

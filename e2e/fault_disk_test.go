@@ -181,12 +181,30 @@ func TestFaultDiskStandsStill(t *testing.T) {
 	s := h.serve()
 	load := h.sensors(s)
 	s.flows(300)
-	if err := run("fsfreeze", "-f", h.data("")); err != nil {
+	thaw := freeze(t, h.data(""))
+	s.ready(503)
+	givesUp(t, s, thaw)
+	s = h.serve()
+	s.flows(300)
+	load.proved()
+	s.stop()
+}
+
+// freeze has the disk mounted at dir stand still until it is thawed.
+func freeze(t *testing.T, dir string) (thaw func() error) {
+	t.Helper()
+	if err := run("fsfreeze", "-f", dir); err != nil {
 		t.Skipf("needs fsfreeze: %v", err)
 	}
-	thaw := sync.OnceValue(func() error { return run("fsfreeze", "-u", h.data("")) })
+	thaw = sync.OnceValue(func() error { return run("fsfreeze", "-u", dir) })
 	t.Cleanup(func() { _ = thaw() }) // or nothing could be unmounted
-	s.ready(503)
+	return thaw
+}
+
+// givesUp demands that s ends by itself, on a disk that stands still and is then
+// thawed.
+func givesUp(t *testing.T, s *server, thaw func() error) {
+	t.Helper()
 	within(t, 3*patience, "the program gives up", func() bool { return strings.Contains(s.stderr.String(), "the store does not end") })
 	if err := thaw(); err != nil { // what waits for the disk ends only then
 		t.Fatal(err)
@@ -194,10 +212,6 @@ func TestFaultDiskStandsStill(t *testing.T) {
 	if code := s.wait(); code == 0 {
 		t.Error("exit 0 of a program that gave up")
 	}
-	s = h.serve()
-	s.flows(300)
-	load.proved()
-	s.stop()
 }
 
 // The same where nobody sends anything: the program finds it out by itself.
@@ -208,20 +222,10 @@ func TestFaultDiskStandsStillIdle(t *testing.T) {
 	mountDisk(t, h.data(""), "64")
 	s := h.serve()
 	s.stored(eventID("disk", "idle"))
-	if err := run("fsfreeze", "-f", h.data("")); err != nil {
-		t.Skipf("needs fsfreeze: %v", err)
-	}
-	thaw := sync.OnceValue(func() error { return run("fsfreeze", "-u", h.data("")) })
-	t.Cleanup(func() { _ = thaw() }) // or nothing could be unmounted
+	thaw := freeze(t, h.data(""))
 	within(t, 3*patience, "it is noticed", func() bool { return strings.Contains(s.stderr.String(), "the disk stands still") })
 	s.ready(503)
-	within(t, 3*patience, "the program gives up", func() bool { return strings.Contains(s.stderr.String(), "the store does not end") })
-	if err := thaw(); err != nil { // what waits for the disk ends only then
-		t.Fatal(err)
-	}
-	if code := s.wait(); code == 0 {
-		t.Error("exit 0 of a program that gave up")
-	}
+	givesUp(t, s, thaw)
 	s = h.serve()
 	s.stored(eventID("disk", "idle", "again"))
 	s.stop()

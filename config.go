@@ -265,6 +265,14 @@ func (c *config) check() error {
 	return errors.Join(errs...)
 }
 
+// messageEncoding is content-encoding as messages have it.
+func (c *config) messageEncoding() string {
+	if c.ContentEncoding == "none" {
+		return pipeline.EncodingNone
+	}
+	return c.ContentEncoding
+}
+
 // checkExternal checks what belongs to an external server.
 func (c *config) checkExternal(fault func(bad bool, name, format string, args ...any)) {
 	if c.NATSURL != "" {

@@ -47,12 +47,13 @@ func (s *server) followKeys(ctx context.Context) error {
 		}
 		s.log.Error("records cannot move out of quarantine as they should", "error", err)
 	}
-	encoding := s.cfg.ContentEncoding
-	if encoding == "none" {
-		encoding = pipeline.EncodingNone
-	}
 	k := &s.keys
-	k.mover = stream.NewMover(s.publisher, stream.MoverConfig{Keys: &k.table, MaxAge: s.cfg.QuarantineAge, Encoding: encoding, Alone: s.cfg.NATSURL == "", Logger: s.log})
+	var err error
+	k.mover, err = stream.NewMover(s.publisher, stream.MoverConfig{
+		Keys: &k.table, MaxAge: s.cfg.QuarantineAge, Encoding: s.cfg.messageEncoding(), Alone: s.cfg.NATSURL == "", Logger: s.log})
+	if err != nil {
+		return err
+	}
 	k.follower = stream.FollowKeymap(stream.FollowConfig{
 		JetStream: s.publisher.JetStream, Layout: s.layout, VerifyOnly: s.cfg.Streams == streamsVerify,
 		Map: &k.table, Changed: k.mover.Changed, Logger: s.log})

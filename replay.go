@@ -55,6 +55,9 @@ func replay(inv *invocation) error {
 		return err
 	}
 	defer r.pipeline.Drain(inv.ctx)
+	if r.packer, err = pipeline.NewPacker(inv.cfg.messageEncoding()); err != nil {
+		return err
+	}
 	if err := r.plan(); err != nil {
 		return err
 	}

@@ -25,7 +25,8 @@ type replayer struct {
 	layout   stream.Layout
 	js       jetstream.JetStream
 	pipeline *pipeline.Pipeline // routes; it publishes nothing
-	source   string             // the topic
+	packer   *pipeline.Packer
+	source   string // the topic
 	choice   choice
 
 	read    int                  // records
@@ -328,14 +329,7 @@ func (r *replayer) flush(topic string) error {
 		return nil
 	}
 	sum := sha256.Sum256(b.lines)
-	encoding := r.inv.cfg.ContentEncoding
-	if encoding == "none" {
-		encoding = pipeline.EncodingNone
-	}
-	body, encoding, err := pipeline.Pack(b.lines, encoding)
-	if err != nil {
-		return err
-	}
+	body, encoding := r.packer.Pack(b.lines)
 	m := pipeline.Message{Topic: topic, ID: "replay-" + hex.EncodeToString(sum[:16]), Encoding: encoding, Records: b.records, Bytes: len(b.lines), Body: body}
 	if _, err := stream.Store(r.inv.ctx, r.js, r.layout, &m); err != nil {
 		return fmt.Errorf("replay to %s: %w; run it again to go on", topic, err)

@@ -369,14 +369,11 @@ func (s *server) pipelineConfig() pipeline.Config {
 		MaxMessageBytes:  s.publisher.MaxMessageBytes(),
 		PublishTimeout:   s.cfg.RequestTimeout / 5 * 4,
 		AttemptTimeout:   s.cfg.RequestTimeout / 10 * 3,
-		Encoding:         s.cfg.ContentEncoding,
+		Encoding:         s.cfg.messageEncoding(),
 		DuplicateIDs:     s.cfg.DuplicatesIDs,
 		DuplicateAge:     s.cfg.DuplicatesAge,
 		Rules:            s.cfg.Rules.WithKeys(&s.keys.table),
 		Metrics:          s.metrics,
-	}
-	if c.Encoding == "none" {
-		c.Encoding = pipeline.EncodingNone
 	}
 	for _, t := range s.layout.Topics {
 		c.Topics = append(c.Topics, t.Name)

@@ -7,9 +7,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// encoder packs the records of a message. One belongs to each batch being
-// published, so it needs no lock.
-type encoder struct {
+// A Packer packs the records of one message after the other. It keeps its room
+// between them, some MiB with zstd, and is for one goroutine at a time.
+type Packer struct {
 	encoding string
 	zstd     *zstd.Encoder
 	buf      []byte
@@ -23,11 +23,15 @@ func checkEncoding(encoding string) error {
 	return fmt.Errorf("pipeline: unknown content encoding %q, expected \"\", %q or %q", encoding, EncodingSnappy, EncodingZstd)
 }
 
-func newEncoder(encoding string) (*encoder, error) {
-	e := &encoder{encoding: encoding}
+// NewPacker returns a Packer for EncodingNone, EncodingSnappy or EncodingZstd.
+func NewPacker(encoding string) (*Packer, error) {
+	if err := checkEncoding(encoding); err != nil {
+		return nil, err
+	}
+	p := &Packer{encoding: encoding}
 	if encoding == EncodingZstd {
 		var err error
-		e.zstd, err = zstd.NewWriter(nil,
+		p.zstd, err = zstd.NewWriter(nil,
 			zstd.WithEncoderConcurrency(1),
 			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true), // a larger one finds no more in messages of such a size
@@ -37,38 +41,23 @@ func newEncoder(encoding string) (*encoder, error) {
 			return nil, fmt.Errorf("pipeline: zstd encoder: %w", err)
 		}
 	}
-	return e, nil
+	return p, nil
 }
 
-// encode packs records and returns what to send and its Content-Encoding:
-// records themselves where packing does not make them smaller. The result is
-// valid until the next encode.
-func (e *encoder) encode(records []byte) ([]byte, string) {
-	switch e.encoding {
+// Pack returns records as a message has them, and the Content-Encoding that it
+// used: none, and records themselves, where packing does not make them smaller.
+// body is valid until the next Pack.
+func (p *Packer) Pack(records []byte) (body []byte, used string) {
+	switch p.encoding {
 	case EncodingSnappy:
-		e.buf = s2.EncodeSnappy(e.buf[:cap(e.buf)], records)
+		p.buf = s2.EncodeSnappy(p.buf[:cap(p.buf)], records)
 	case EncodingZstd:
-		e.buf = e.zstd.EncodeAll(records, e.buf[:0])
+		p.buf = p.zstd.EncodeAll(records, p.buf[:0])
 	default:
 		return records, EncodingNone
 	}
-	if len(e.buf) >= len(records) {
+	if len(p.buf) >= len(records) {
 		return records, EncodingNone
 	}
-	return e.buf, e.encoding
-}
-
-// Pack packs records as a message of that encoding has them, and returns what
-// was used of it: none where packing does not make them smaller. It is for who
-// stores messages without a Pipeline.
-func Pack(records []byte, encoding string) (body []byte, used string, err error) {
-	if err := checkEncoding(encoding); err != nil {
-		return nil, "", err
-	}
-	e, err := newEncoder(encoding)
-	if err != nil {
-		return nil, "", err
-	}
-	body, used = e.encode(records)
-	return body, used, nil
+	return p.buf, p.encoding
 }

@@ -208,7 +208,7 @@ type Pipeline struct {
 	workers  sync.WaitGroup
 	receipts sync.Pool
 	batches  freeList[*batch]
-	encoders freeList[*encoder]
+	packers  freeList[*Packer]
 
 	idPrefix string
 	ids      atomic.Uint64
@@ -262,12 +262,12 @@ func New(cfg Config, publisher Publisher, log *slog.Logger) (*Pipeline, error) {
 		return &Receipt{p: p, done: make(chan struct{}, 1), share: make([]topicShare, len(p.topics))}
 	}
 	p.batches.fresh = func() *batch { return new(batch) }
-	if _, err := newEncoder(cfg.Encoding); err != nil {
+	if _, err := NewPacker(cfg.Encoding); err != nil {
 		return nil, err
 	}
-	p.encoders.fresh = func() *encoder {
-		e, _ := newEncoder(cfg.Encoding) // tried above
-		return e
+	p.packers.fresh = func() *Packer {
+		packer, _ := NewPacker(cfg.Encoding) // tried above
+		return packer
 	}
 	// Twice as many places as publishes: a worker that has left its topic may
 	// not have returned to the pool when its successor starts.
@@ -471,7 +471,7 @@ func (p *Pipeline) watch() {
 			p.keepPace(now)
 			if p.turn.ticks.Load()%ticksToTrim == 0 {
 				p.batches.trim()
-				p.encoders.trim()
+				p.packers.trim()
 			}
 			for _, t := range p.topics {
 				t.expire(now.Add(watchInterval))

@@ -231,15 +231,15 @@ func (t *topic) run() {
 // happens. A batch too large for one message, once packed, is halved. finished
 // is false where a panic was in the way.
 func (t *topic) publish(b *batch) (finished bool) {
-	enc := t.p.encoders.get()
+	packer := t.p.packers.get()
 	todo := []piece{b.whole()}
 	defer func() {
 		cause := recover()
 		if finished {
-			t.p.encoders.put(enc)
+			t.p.packers.put(packer)
 			return
 		}
-		// enc and b may be in any state: they are left to the garbage collector.
+		// packer and b may be in any state: they are left to the garbage collector.
 		t.p.metrics.panics.Inc()
 		err := fmt.Errorf("%w: a worker panicked: %s", ErrUnacknowledged, PanicText(cause))
 		t.failed(err)
@@ -250,7 +250,7 @@ func (t *topic) publish(b *batch) (finished bool) {
 	t.p.metrics.sealed(b)
 	for len(todo) > 0 {
 		last := len(todo) - 1
-		body, encoding := enc.encode(todo[last].records)
+		body, encoding := packer.Pack(todo[last].records)
 		if len(body) > t.p.cfg.MaxMessageBytes && todo[last].count > 1 {
 			first, second := todo[last].halve()
 			todo = append(todo[:last], second, first)

@@ -32,7 +32,7 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 	case ceiling.name:
 		return startOwn(dir, constantCommand)
 	case floor.name:
-		return startOwn(dir, floorCommand, dir)
+		return startOwn(dir, floorCommand, dir, b.encoding)
 	case external.name:
 		return b.startExternal(dir)
 	case withRules.name:
@@ -58,7 +58,7 @@ var (
 )
 
 // startEdge starts caliper-edge, and gives the tool that posts a token. All is as by default but where it listens, what it
-// writes, and the flags.
+// writes, how messages are packed, and the flags.
 func (b *bench) startEdge(s subject, tool, dir string, flags ...string) (*endpoint, error) {
 	data := filepath.Join(dir, "data")
 	token, err := own(exec.Command(b.program("caliper-edge"), "token", "add", tool, "--data-dir", data)).Output()
@@ -66,7 +66,7 @@ func (b *bench) startEdge(s subject, tool, dir string, flags ...string) (*endpoi
 		return nil, fmt.Errorf("token add: %w", err)
 	}
 	argv := append(b.tracer(s), b.program("caliper-edge"), "serve", "--init", "--data-dir", data, "--log-format", "json",
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
+		"--content-encoding", b.encoding, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
 	p, at, err := launch(dir, edgeReady, append(argv, flags...)...)
 	if err != nil {
 		return nil, err

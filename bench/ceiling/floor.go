@@ -15,15 +15,15 @@ import (
 	"syscall"
 
 	"caliperedge/bench/yardstick"
+	"caliperedge/pipeline"
 
-	"github.com/klauspost/compress/s2"
 	"github.com/valyala/fasthttp"
 )
 
-// floorCommand, and a folder, make this program the floor instead.
+// floorCommand, a folder, and a Content-Encoding make this program the floor instead.
 const floorCommand = "serve-floor"
 
-// floorFile holds the groups that the floor has written: the size of each as a varint, then a Snappy block.
+// floorFile holds the groups that the floor has written: the size of each as a varint, then the group as it is packed.
 const floorFile = "bodies"
 
 // floorServer does the least that an endpoint must do which promises what caliper-edge promises: it reads the body, looks
@@ -31,6 +31,7 @@ const floorFile = "bodies"
 // a group is being written are the next group, so that one sync pays for many. It judges nothing and knows nobody.
 type floorServer struct {
 	file   *os.File
+	packer *pipeline.Packer
 	passes sync.Pool
 	wake   chan struct{} // has a token where a group is open
 
@@ -46,16 +47,23 @@ type group struct {
 	err    error         // then
 }
 
-// serveFloor takes bodies and keeps them in dir, until ctx ends.
-func serveFloor(ctx context.Context, dir string, out io.Writer) error {
+// serveFloor takes bodies and keeps them in dir, packed as encoding says, until ctx ends.
+func serveFloor(ctx context.Context, dir, encoding string, out io.Writer) error {
 	// As in caliper-edge: a sync keeps one scheduling slot busy doing nothing.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
+	if encoding == noEncoding {
+		encoding = pipeline.EncodingNone
+	}
+	packer, err := pipeline.NewPacker(encoding)
+	if err != nil {
+		return err
+	}
 	file, err := os.Create(filepath.Join(dir, floorFile))
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	f := &floorServer{file: file, wake: make(chan struct{}, 1)}
+	f := &floorServer{file: file, packer: packer, wake: make(chan struct{}, 1)}
 	f.passes.New = func() any { return yardstick.New() }
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -108,7 +116,7 @@ func (f *floorServer) join(body []byte) *group {
 
 // write writes one group after the other.
 func (f *floorServer) write(ctx context.Context) error {
-	var packed, done []byte
+	var done []byte
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,7 +127,7 @@ func (f *floorServer) write(ctx context.Context) error {
 		g := f.open
 		f.open, f.spare = nil, done
 		f.mu.Unlock()
-		packed = s2.EncodeSnappy(packed[:cap(packed)], g.bodies)
+		packed, _ := f.packer.Pack(g.bodies)
 		g.err = f.store(packed)
 		close(g.synced)
 		done = g.bodies[:0]

@@ -15,7 +15,7 @@ import (
 
 	"caliperedge/bench/corpus"
 
-	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // TestFloorKeepsWhatItAnswers posts from several connections and finds every body that was answered in the file.
@@ -24,7 +24,7 @@ func TestFloorKeepsWhatItAnswers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- serveFloor(ctx, dir, in) }()
+	go func() { ended <- serveFloor(ctx, dir, "zstd", in) }()
 	line := make([]byte, 100)
 	n, err := out.Read(line)
 	if err != nil {
@@ -76,9 +76,14 @@ func readGroups(t *testing.T, file string) (all []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
 	for len(text) > 0 {
 		size, n := binary.Uvarint(text)
-		bodies, err := s2.Decode(nil, text[n:n+int(size)])
+		bodies, err := d.DecodeAll(text[n:n+int(size)], nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,13 +5,14 @@
 //
 //	go run ./bench/ceiling                          everything, about half an hour
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
+//	go run ./bench/ceiling -encoding zstd           messages, and the floor's groups, packed otherwise than by default
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
 //
 //	ceiling    fasthttp with its defaults: it reads the body and answers 65 constant bytes
 //	floor      the same, and before the answer the least that durability costs: one strict pass of sonic over the body, a
-//	           copy into a group, packed with Snappy, appended to a file and synced
+//	           copy into a group, packed, appended to a file and synced
 //	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
 //	rules      the same with the rules of examples/caliper-edge.yaml: Engage's events are enriched, with keys from the key map
 //	external   embedded's program with a nats-server beside it, which syncs before it acknowledges too
@@ -48,11 +49,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"caliperedge/bench/corpus"
+	"caliperedge/pipeline"
 )
 
 func main() {
@@ -67,8 +70,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case len(args) == 1 && args[0] == constantCommand:
 		return exitCode(serveConstant(ctx, stdout), stderr)
-	case len(args) == 2 && args[0] == floorCommand:
-		return exitCode(serveFloor(ctx, args[1], stdout), stderr)
+	case len(args) == 3 && args[0] == floorCommand:
+		return exitCode(serveFloor(ctx, args[1], args[2], stdout), stderr)
 	}
 	set, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -94,6 +97,9 @@ func exitCode(err error, stderr io.Writer) int {
 	return 1
 }
 
+// noEncoding is pipeline.EncodingNone as flags have it.
+const noEncoding = "none"
+
 // settings are what the flags say.
 type settings struct {
 	root             string // of the module
@@ -101,6 +107,7 @@ type settings struct {
 	duration, warmup time.Duration
 	rows             []row
 	dir, json        string
+	encoding         string   // of messages: none, snappy or zstd
 	buildFlags       []string // of the endpoint
 }
 
@@ -115,6 +122,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
 	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json or slow-sync.json in bench/out)")
+	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {
 		return set, err
@@ -125,6 +133,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("-rows: %w", err)
 	case fs.NArg() > 0:
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case !slices.Contains([]string{noEncoding, pipeline.EncodingSnappy, pipeline.EncodingZstd}, set.encoding):
+		return set, fmt.Errorf("-encoding %q: want %s, %s or %s", set.encoding, noEncoding, pipeline.EncodingSnappy, pipeline.EncodingZstd)
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
 	}

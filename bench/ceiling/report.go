@@ -23,6 +23,7 @@ type Report struct {
 	Rounds   int     `json:"rounds"`
 	Duration float64 `json:"duration_seconds"`
 	Warmup   float64 `json:"warmup_seconds"`
+	Encoding string  `json:"encoding"` // of messages
 	Rows     []*Row  `json:"rows"`
 	// Bars are those whose rows were measured.
 	Bars []Bar `json:"bars"`
@@ -71,7 +72,7 @@ func newReport(b *bench) (*Report, error) {
 	}
 	r := &Report{
 		Started: time.Now().UTC().Format(time.RFC3339), Machine: machine, Rounds: b.rounds,
-		Duration: b.duration.Seconds(), Warmup: b.warmup.Seconds(), Errors: []string{},
+		Duration: b.duration.Seconds(), Warmup: b.warmup.Seconds(), Encoding: b.encoding, Errors: []string{},
 	}
 	for _, row := range b.rows {
 		if row.generator == wrk && b.wrk == "" {
@@ -203,7 +204,7 @@ disk       bytes on disk per byte of body
 
 // writeText writes the report for people.
 func (r *Report) writeText(out io.Writer) {
-	fmt.Fprintf(out, "%v\n%d rounds of %v s after %v s of warm-up\n\n", r.Machine, r.Rounds, r.Duration, r.Warmup)
+	fmt.Fprintf(out, "%v\n%d rounds of %v s after %v s of warm-up; packed with %s\n\n", r.Machine, r.Rounds, r.Duration, r.Warmup, r.Encoding)
 	r.writeRows(out)
 	fmt.Fprint(out, legend, "\n")
 	r.writeBars(out)

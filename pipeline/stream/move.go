@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"caliperedge/pipeline"
@@ -360,11 +359,10 @@ func (m *Mover) remove(ctx context.Context, s jetstream.Stream, src *source) err
 	return nil
 }
 
-func (m *Mover) pack(text []byte) ([]byte, string) {
-	if m.cfg.Encoding != pipeline.EncodingNone {
-		if body := s2.EncodeSnappy(nil, text); len(body) < len(text) {
-			return body, pipeline.EncodingSnappy
-		}
-	}
-	return text, pipeline.EncodingNone
+// pack is Packer.Pack for several goroutines, and what it returns is the caller's.
+func (m *Mover) pack(text []byte) (body []byte, encoding string) {
+	m.packing.Lock()
+	defer m.packing.Unlock()
+	body, encoding = m.packer.Pack(text)
+	return bytes.Clone(body), encoding
 }

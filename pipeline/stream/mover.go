@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"caliperedge/pipeline"
 	"caliperedge/pipeline/keymap"
 )
 
@@ -72,8 +73,7 @@ type MoverConfig struct {
 	// MaxAge is how long after it was received a record moves to standard all the
 	// same.
 	MaxAge time.Duration
-	// Encoding is the Content-Encoding of messages: pipeline.EncodingNone or
-	// another, which means snappy.
+	// Encoding is the Content-Encoding of messages, as in pipeline.Config.
 	Encoding string
 	// Alone says that no other mover can be on this store: what one that was killed
 	// had in hand is then taken over at once.
@@ -121,6 +121,9 @@ type Mover struct {
 
 	enriched, standard, merged, failures atomic.Uint64
 
+	packing sync.Mutex // guards packer
+	packer  *pipeline.Packer
+
 	mu      sync.Mutex // guards what follows
 	held    map[uint64]*heldMessage
 	others  map[uint64]otherMessage // not in hand, by sequence
@@ -161,11 +164,15 @@ func (s *partitionSet) meets(o *partitionSet) bool {
 
 // NewMover returns a mover on the streams of p, to be started and then closed
 // before p is.
-func NewMover(p *Publisher, cfg MoverConfig) *Mover {
+func NewMover(p *Publisher, cfg MoverConfig) (*Mover, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	return &Mover{p: p, cfg: cfg, done: make(chan struct{}), held: make(map[uint64]*heldMessage)}
+	packer, err := pipeline.NewPacker(cfg.Encoding)
+	if err != nil {
+		return nil, err
+	}
+	return &Mover{p: p, cfg: cfg, packer: packer, done: make(chan struct{}), held: make(map[uint64]*heldMessage)}, nil
 }
 
 // Start starts the mover as soon as ready is closed: when the key map is loaded.

@@ -54,7 +54,11 @@ func startMoverWith(t *testing.T, p *Publisher, cfg MoverConfig) *mover {
 		cfg.Keys = table
 	}
 	cfg.Encoding, cfg.Logger = "snappy", quiet()
-	m := &mover{Mover: NewMover(p, cfg)}
+	moves, err := NewMover(p, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mover{Mover: moves}
 	m.follower = FollowKeymap(FollowConfig{JetStream: p.JetStream, Layout: p.layout, Map: table, Changed: m.Changed, Logger: quiet()})
 	m.Start(m.follower.Loaded())
 	t.Cleanup(m.close)

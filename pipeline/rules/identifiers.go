@@ -336,8 +336,10 @@ func holeBytes(text []byte, stop byte) int {
 // withoutComponents cuts off what is no part of a URN's name: the components of
 // RFC 8141, which begin with ? or #. A / or & is part of the name.
 func withoutComponents(urn []byte) []byte {
-	if i := bytes.IndexAny(urn, "?#"); i >= 0 {
-		return urn[:i]
+	for _, begins := range [...]byte{'?', '#'} {
+		if i := bytes.IndexByte(urn, begins); i >= 0 {
+			urn = urn[:i]
+		}
 	}
 	return urn
 }

@@ -91,7 +91,7 @@ func denied(nc *nats.Conn, stream string, before error) error {
 	switch {
 	case m == nil:
 		return nil
-	case m[1] == "Publish" && err != before && strings.HasSuffix(m[2], "."+stream):
+	case m[1] == "Publish" && err != before && strings.Contains(m[2]+".", "."+stream+"."):
 		return &permanentError{fmt.Errorf("%w: permit the user of this connection to publish on %s", err, m[2])}
 	case m[1] == "Subscription" && strings.HasPrefix(m[2], nats.InboxPrefix):
 		return &permanentError{fmt.Errorf("%w: permit the user of this connection to subscribe to %s>", err, nats.InboxPrefix)}

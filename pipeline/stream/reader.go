@@ -20,6 +20,11 @@ import (
 // whether there is one at all; a test makes it long.
 var tailPause = time.Second
 
+// tailHeartbeat is how often the server tells a waiting Tail that it is there.
+// Only a wait of more than two notices that the consumer, or the request for
+// messages, was lost, and makes another.
+const tailHeartbeat = 2 * time.Second
+
 // Address says where a record is. It never changes, so that it can serve as key
 // of an idempotent load.
 type Address struct {
@@ -190,7 +195,7 @@ var ErrStop = errors.New("stream: stop")
 // scan calls each for the messages of a stream, as Tail does for records.
 func scan(ctx context.Context, js jetstream.JetStream, name string, cfg jetstream.OrderedConsumerConfig, follow bool,
 	each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	s, err := js.Stream(ctx, name)
+	s, err := askStream(ctx, js, name)
 	if err != nil {
 		return fmt.Errorf("stream: tail stream %s: %w", name, err)
 	}
@@ -198,7 +203,12 @@ func scan(ctx context.Context, js jetstream.JetStream, name string, cfg jetstrea
 	if !follow && cfg.DeliverPolicy == jetstream.DeliverNewPolicy {
 		return nil
 	}
-	cons, err := js.OrderedConsumer(ctx, name, cfg)
+	var cons jetstream.Consumer
+	err = ask(ctx, js, name, func(ctx context.Context) error {
+		var err error
+		cons, err = js.OrderedConsumer(ctx, name, cfg)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("stream: tail stream %s: %w", name, err)
 	}
@@ -206,7 +216,7 @@ func scan(ctx context.Context, js jetstream.JetStream, name string, cfg jetstrea
 	if !follow && (last == 0 || cons.CachedInfo().NumPending == 0) {
 		return nil // a last of 0 would be no end
 	}
-	msgs, err := cons.Messages()
+	msgs, err := cons.Messages(jetstream.PullHeartbeat(tailHeartbeat))
 	if err != nil {
 		return fmt.Errorf("stream: tail stream %s: %w", name, err)
 	}
@@ -257,30 +267,28 @@ type tail struct {
 	msgs   jetstream.MessagesContext
 	each   func(jetstream.Msg, *jetstream.MsgMetadata) error
 	last   uint64 // sequence of the last message wanted, 0 for no end
+
+	consumer string // which the last message came from
+	arrived  uint64 // how many it had sent by then
 }
 
 func (t *tail) run(ctx context.Context) error {
-	// Without an end a wait has none either: the iterator notices a consumer
-	// that was lost only in waits longer than its heartbeat.
-	var wait []jetstream.NextOpt
-	if t.last > 0 {
-		wait = []jetstream.NextOpt{jetstream.NextMaxWait(tailPause)}
-	}
-	consumer, arrived := "", uint64(0) // which one the last message came from, and how many it had sent by then
+	pause := tailPause
 	for {
+		var wait []jetstream.NextOpt
+		if t.last > 0 {
+			wait = []jetstream.NextOpt{jetstream.NextMaxWait(pause)}
+		}
 		m, err := t.msgs.Next(wait...)
+		pause = tailPause
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, nats.ErrTimeout):
-			info, err := t.cons.Info(ctx)
-			if err == nil && info.Name != consumer { // it was lost, and made anew
-				consumer, arrived = info.Name, 0
-			}
-			// What is under way to us is delivered.
-			if err == nil && info.Delivered.Consumer <= arrived && (info.NumPending == 0 || t.gone(ctx)) {
+			if t.ended(ctx) {
 				return nil
 			}
+			pause = 3 * tailHeartbeat
 			continue
 		case err != nil:
 			return fmt.Errorf("stream: tail stream %s: %w", t.stream, err)
@@ -289,7 +297,7 @@ func (t *tail) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("stream: tail stream %s: %w", t.stream, err)
 		}
-		consumer, arrived = meta.Consumer, meta.Sequence.Consumer
+		t.consumer, t.arrived = meta.Consumer, meta.Sequence.Consumer
 		seen := meta.Sequence.Stream
 		if t.last > 0 && seen > t.last {
 			return nil
@@ -301,6 +309,22 @@ func (t *tail) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// ended asks whether there is nothing more to come. Where it gets no answer it
+// cannot tell.
+func (t *tail) ended(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askAttempt)
+	defer cancel()
+	info, err := t.cons.Info(ctx)
+	if err != nil {
+		return false
+	}
+	if info.Name != t.consumer { // it was lost, and made anew
+		t.consumer, t.arrived = info.Name, 0
+	}
+	// What is under way to us is delivered.
+	return info.Delivered.Consumer <= t.arrived && (info.NumPending == 0 || t.gone(ctx))
 }
 
 // gone tells whether the stream has nothing left up to the last message wanted:

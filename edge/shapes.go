@@ -14,6 +14,7 @@ const (
 	maxShapes = 1000
 	// firstShapes events of a tool are all looked at and tell what it sends. Later
 	// it is one in shapeEvery: a shape that is here to stay is found all the same.
+	// See chosen.
 	firstShapes = 256
 	shapeEvery  = 16
 )
@@ -36,7 +37,7 @@ func (t *toolMetrics) observeShapes(env *validate.Envelope, tool string, log *sl
 			continue
 		}
 		n := t.shapes.events.Add(1)
-		if n > firstShapes && n%shapeEvery != 0 || !t.shapes.isNew(it.Shape()) {
+		if n > firstShapes && !chosen(n) || !t.shapes.isNew(it.Shape()) {
 			continue
 		}
 		t.newShapes.Inc()
@@ -46,6 +47,11 @@ func (t *toolMetrics) observeShapes(env *validate.Envelope, tool string, log *sl
 		}
 	}
 }
+
+// chosen picks one in shapeEvery of the numbers, and as many of those that are some
+// number apart: envelopes of always the same events must not hide one of them. The
+// factor is the golden ratio of 64 bits, of which the multiples lie evenly.
+func chosen(n uint64) bool { return n*0x9e3779b97f4a7c15 < 1<<64/shapeEvery }
 
 // isNew remembers a shape and reports whether it was not known.
 func (s *toolShapes) isNew(shape uint64) bool {

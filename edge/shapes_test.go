@@ -41,7 +41,7 @@ func TestNewShapes(t *testing.T) {
 	want(1, 0)
 	send(56, `"group":"urn:g",`)
 	want(2, 0)
-	send(shapeEvery, `"secret-name":"secret",`)
+	send(3*shapeEvery, `"secret-name":"secret",`)
 	want(3, 1)
 	send(100, "")
 	send(100, `"secret-name":"secret",`)
@@ -50,7 +50,25 @@ func TestNewShapes(t *testing.T) {
 		t.Errorf("the line: %s", out.String())
 	}
 	for i := range maxShapes {
-		send(shapeEvery, fmt.Sprintf(`"m%d":1,`, i))
+		send(3*shapeEvery, fmt.Sprintf(`"m%d":1,`, i))
 	}
 	want(maxShapes, maxShapes-2)
+}
+
+// A shape that always stands at the same place of a tool's envelopes is found, whatever
+// their size.
+func TestNewShapeInEnvelopesThatAreAlike(t *testing.T) {
+	for items := 1; items <= 128; items++ {
+		for place := range items {
+			found := 0
+			for envelope := range 100 * shapeEvery {
+				if chosen(uint64(firstShapes + envelope*items + place)) {
+					found++
+				}
+			}
+			if found < 50 || found > 200 {
+				t.Errorf("of 1,600 envelopes of %d events, %d were looked at at place %d, want about 100", items, found, place)
+			}
+		}
+	}
 }

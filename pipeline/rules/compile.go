@@ -118,7 +118,7 @@ func (cfg *Config) view(tool string, other bool) *view {
 			continue
 		}
 		c := compiled{Rule: rule, topic: cfg.bit(rule.Topic)}
-		c.split(when)
+		c.split(when, v)
 		for _, topic := range rule.Also {
 			c.also |= cfg.bit(topic)
 		}
@@ -131,9 +131,9 @@ func (cfg *Config) view(tool string, other bool) *view {
 	return v
 }
 
-// split puts the types and actions that when asks for where they are quick to
-// look at.
-func (c *compiled) split(when cond) {
+// split puts the types, actions and edApps that when asks for where they are quick
+// to look at.
+func (c *compiled) split(when cond, v *view) {
 	c.types.any, c.actions.any = true, true
 	all := []cond{when}
 	if when.op == opAll {
@@ -146,11 +146,28 @@ func (c *compiled) split(when cond) {
 			c.types = newWordSet(part.values, validate.TypeNumber)
 		case part.op == opAction && c.actions.any:
 			c.actions = newWordSet(part.values, validate.ActionNumber)
+		case (part.op == opEdApp || part.op == opEdAppPrefix) && c.apps == 0 && len(v.apps)+len(part.values) <= maxApps:
+			c.apps = v.appsOf(part)
 		default:
 			c.when.of = append(c.when.of, part)
 		}
 	}
 	c.plain = c.when.always()
+}
+
+// appsOf are the bits of the edApps that a condition names, which are added where
+// they are new.
+func (v *view) appsOf(part cond) (bits uint64) {
+	for _, text := range part.values {
+		a := app{text, part.op == opEdAppPrefix}
+		at := slices.Index(v.apps, a)
+		if at < 0 {
+			at = len(v.apps)
+			v.apps = append(v.apps, a)
+		}
+		bits |= 1 << at
+	}
+	return bits
 }
 
 // NeedPaths tells whether Decide looks at paths, so that noting the members of

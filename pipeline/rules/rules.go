@@ -9,6 +9,7 @@
 package rules
 
 import (
+	"math/bits"
 	"slices"
 
 	"caliperedge/validate"
@@ -40,13 +41,27 @@ type Rules struct {
 	all                  []Rule
 }
 
+// is tells whether text is that edApp, or begins with it. The last byte is looked at
+// first: addresses begin alike.
+func (a *app) is(text []byte) bool {
+	n := len(a.text)
+	return len(text) >= n && (a.prefix || len(text) == n) && (n == 0 || text[n-1] == a.text[n-1]) && string(text[:n]) == a.text
+}
+
 // view is what the rules say to one tool.
 type view struct {
 	rules  []compiled
 	paths  validate.Paths // of all conditions and extractions
 	texts  []string       // of the paths
+	apps   []app          // those that rules ask for, each at its bit
 	edApps []string       // the tool is tied to these prefixes, where there are any
 	sensor []string
+}
+
+// app is an edApp, or the beginning of some.
+type app struct {
+	text   string
+	prefix bool
 }
 
 // compiled is a rule as one tool meets it.
@@ -54,6 +69,7 @@ type compiled struct {
 	*Rule
 	types   wordSet // first, because they are quick to look at
 	actions wordSet
+	apps    uint64 // any of these; 0 where it does not matter
 	when    cond   // the rest of the conditions
 	plain   bool   // there is no rest
 	topic   uint64 // the tier; 0 where the rule only copies
@@ -148,7 +164,7 @@ func (v View) Decide(it *validate.Item, s *Scratch) Decision {
 	for i := range v.view.rules {
 		r := &v.view.rules[i]
 		if r.topic != 0 && d.Rule != nil || !r.types.has(eventType, it.Type) || !r.actions.has(action, it.Action) ||
-			!r.plain && !r.when.holds(s) {
+			r.apps != 0 && !s.isApp(v.view, r.apps) || !r.plain && !r.when.holds(s) {
 			continue
 		}
 		if r.topic == 0 {
@@ -268,6 +284,8 @@ type Scratch struct {
 	values   [][]byte // of paths, once they were looked up
 	lookedUp bool
 	edApp    []byte // its text, once it was asked for
+	apps     uint64 // bits of those of the view that it is
+	appsSeen uint64 // of those that it was compared with
 	room     []byte // for texts with escapes; views into an outgrown one stay valid
 	found    []identifier
 	left     allotment // for more of them
@@ -282,6 +300,7 @@ func (s *Scratch) begin(paths int) {
 		s.values = make([][]byte, paths)
 	}
 	s.values, s.lookedUp, s.edApp = s.values[:paths], false, nil
+	s.apps, s.appsSeen = 0, 0
 	s.Members, s.room, s.found, s.keys = s.Members[:0], s.room[:0], s.found[:0], s.keys[:0]
 }
 
@@ -333,6 +352,25 @@ func (s *Scratch) edAppText() []byte {
 	}
 	return s.edApp
 }
+
+// isApp tells whether the edApp is one of those of v with these bits. Each is
+// compared once.
+func (s *Scratch) isApp(v *view, want uint64) bool {
+	if s.item.EdApp == nil {
+		return false
+	}
+	text := s.edAppText()
+	for left := want &^ s.appsSeen; left != 0; left &= left - 1 {
+		if i := bits.TrailingZeros64(left); v.apps[i].is(text) {
+			s.apps |= 1 << i
+		}
+	}
+	s.appsSeen |= want
+	return s.apps&want != 0
+}
+
+// maxApps are as many as there are bits.
+const maxApps = 64
 
 // appendKeys appends the keys that are known; where some are not, also which
 // kinds are awaited.

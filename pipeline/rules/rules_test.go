@@ -2,6 +2,7 @@ package rules
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +154,30 @@ func TestConditions(t *testing.T) {
 }
 
 // The first rule with a topic decides the tier; rules without one add copies.
+// Each of many rules asks for an edApp of its own, or for several that others ask for
+// too: more than are compared once for all rules.
+func TestManyEdApps(t *testing.T) {
+	text := "rules:\n  - {name: first, when: {ed_app: {prefix: [\"https://0.\", \"https://1.\"]}, action: Paused}, topic: enriched}\n"
+	const apps = 2 * maxApps
+	for i := range apps {
+		text += fmt.Sprintf("  - {name: rule-%d, when: {ed_app: [\"https://%[1]d.example.edu\", \"https://%[1]d.example.org\"]}, topic: enriched}\n", i)
+	}
+	text += "  - {name: last, when: {ed_app: {prefix: \"https://\"}}, topic: enriched}\n"
+	r := mustCompile(t, Config{}, text)
+	for i := range apps {
+		for _, domain := range []string{"edu", "org"} {
+			if _, rule, _ := decide(t, r, "t", event(fmt.Sprintf(`,"edApp":"https://%d.example.%s"`, i, domain))); rule != fmt.Sprintf("rule-%d", i) {
+				t.Errorf("%d.example.%s is taken by %q", i, domain, rule)
+			}
+		}
+	}
+	for app, want := range map[string]string{"https://0.example.ed": "last", "https://0.example.eduu": "last", "http://0.example.edu": "", "": "", "https:": ""} {
+		if _, rule, _ := decide(t, r, "t", event(fmt.Sprintf(`,"edApp":%q`, app))); rule != want {
+			t.Errorf("%q is taken by %q, want %q", app, rule, want)
+		}
+	}
+}
+
 func TestTiersAndCopies(t *testing.T) {
 	r := mustCompile(t, Config{}, `
 rules:

@@ -71,7 +71,7 @@ var commands = []command{
 	{name: "topics apply", help: "make the streams what the configuration says", run: topicsApply, flags: func(fs *pflag.FlagSet) {
 		fs.Bool("yes", false, "do not ask")
 	}},
-	{name: "topics purge", args: "TOPIC...", help: "delete what was received before a time", run: topicsPurge, flags: func(fs *pflag.FlagSet) {
+	{name: "topics purge", args: "[TOPIC...]", help: "delete what was received before a time, of all topics unless some are named", run: topicsPurge, flags: func(fs *pflag.FlagSet) {
 		fs.String("before", "", "a time (RFC 3339), a date, or how long ago, such as 720h")
 		fs.Bool("yes", false, "do not ask")
 	}},
@@ -165,7 +165,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if err != nil {
 		return fmt.Errorf("%w\n%w", err, errUsage)
 	}
-	if want := len(strings.Fields(cmd.args)); len(inv.args) != want && !(strings.HasSuffix(cmd.args, "...") && len(inv.args) > 0) {
+	if !takes(cmd.args, len(inv.args)) {
 		return fmt.Errorf("usage: caliper-edge %s %s [flags]\n%w", cmd.name, cmd.args, errUsage)
 	}
 	err = cmd.run(inv)
@@ -173,6 +173,17 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		err = fmt.Errorf("%w; caliper-edge topics apply creates the streams of the configuration", err)
 	}
 	return err
+}
+
+// takes tells whether a command with such arguments takes n of them.
+func takes(args string, n int) bool {
+	switch {
+	case strings.HasSuffix(args, "...]"):
+		return true
+	case strings.HasSuffix(args, "..."):
+		return n > 0
+	}
+	return n == len(strings.Fields(args))
 }
 
 // findCommand takes the command off args: one word or two, serve where there

@@ -10,8 +10,8 @@ import (
 	"caliperedge/pipeline/stream"
 )
 
-// topicsPurge deletes what topics took before a time, after having said how
-// much that is.
+// topicsPurge deletes what topics took before a time, all of them where none is
+// named, after having said how much that is.
 func topicsPurge(inv *invocation) error {
 	yes, err := inv.flags.GetBool("yes")
 	if err != nil {
@@ -34,15 +34,21 @@ func topicsPurge(inv *invocation) error {
 		return err
 	}
 	defer disconnect()
-	for _, topic := range inv.args {
+	topics := inv.args
+	for _, topic := range topics {
 		if err := checkTopic(layout, topic); err != nil {
 			return err
+		}
+	}
+	if len(topics) == 0 {
+		for _, t := range layout.Topics {
+			topics = append(topics, t.Name)
 		}
 	}
 	var plans []stream.Purge
 	w := table(inv.stdout, "TOPIC", "MESSAGES", "RECORDS", "BYTES", "NOT READ BY")
 	total := uint64(0)
-	for _, topic := range inv.args {
+	for _, topic := range topics {
 		p, err := stream.PlanPurge(inv.ctx, js, layout, topic, before)
 		if err != nil {
 			return err

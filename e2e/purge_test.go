@@ -37,13 +37,22 @@ func TestTopicsPurge(t *testing.T) {
 		t.Errorf("%v are left", ids)
 	}
 	s.stored(eventID("newer"))
-	for _, args := range [][]string{{"standard"}, {"standard", "--before", "soon"}, {"standard", "--before", "2999-01-01"}, {"nowhere", "--before", "1h"}, {"--before", "1h"}} {
+	for _, args := range [][]string{{"standard"}, {"standard", "--before", "soon"}, {"standard", "--before", "2999-01-01"}, {"nowhere", "--before", "1h"}, {}} {
 		if r := h.run(append([]string{"topics", "purge", "--yes"}, args...)...); r.code == 0 {
 			t.Errorf("%v: %s", args, r.stdout)
 		}
 	}
 	if ids := h.tail("standard"); len(ids) != 1 {
 		t.Errorf("%v are left", ids)
+	}
+	s.post(envelope(`{"type":"NoEvent"}`)).want(t, 400, "")
+	if r := h.must("topics", "purge", "--before", "0s", "--yes"); !strings.Contains(r, "rejected") || !strings.Contains(r, "standard") {
+		t.Errorf("of all topics: %s", r)
+	}
+	for _, topic := range []string{"standard", "rejected"} {
+		if lines := h.must("tail", topic, "--no-follow"); lines != "" {
+			t.Errorf("left in %s: %s", topic, lines)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -70,9 +71,9 @@ func TestFaultServerStopped(t *testing.T) {
 
 // clusterHome is the home of an endpoint on three nodes, which is started once
 // they have found a leader.
-func clusterHome(t *testing.T, nodes []*natstest.Server) (*home, *server) {
+func clusterHome(t *testing.T, urls string) (*home, *server) {
 	t.Helper()
-	h := externalHome(t, withUser(nodes...), "CALIPER_REPLICAS=3")
+	h := externalHome(t, urls, "CALIPER_REPLICAS=3")
 	if err := os.Mkdir(h.data(""), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestFaultOneNodeLost(t *testing.T) {
 	t.Parallel()
 	needsAll(t)
 	nodes := natstest.Cluster(t, 3, natsAuthorization())
-	h, s := clusterHome(t, nodes)
+	h, s := clusterHome(t, withUser(nodes...))
 	load := h.sensors(s)
 	for round := range 9 {
 		n := nodes[round%3]
@@ -117,7 +118,7 @@ func TestFaultTwoNodesLost(t *testing.T) {
 	t.Parallel()
 	needsAll(t)
 	nodes := natstest.Cluster(t, 3, natsAuthorization())
-	h, s := clusterHome(t, nodes)
+	h, s := clusterHome(t, withUser(nodes...))
 	load := h.sensors(s)
 	for round := range 4 {
 		first, second := nodes[round%3], nodes[(round+1)%3]
@@ -146,6 +147,7 @@ type network struct {
 	cut   bool         // refuses connections
 	still atomic.Bool  // takes in what is sent and passes nothing on
 	speed atomic.Int64 // bytes per second of each direction, 0 for no bound
+	open  atomic.Int64 // directions of connections that there are
 }
 
 func newNetwork(t *testing.T, to string) *network {
@@ -187,6 +189,7 @@ func (n *network) accept() {
 		}
 		n.conns = append(n.conns, from, to)
 		n.mu.Unlock()
+		n.open.Add(2)
 		go n.pass(from, to)
 		go n.pass(to, from)
 	}
@@ -195,6 +198,7 @@ func (n *network) accept() {
 // pass copies until the connection ends. What came in while the network is
 // still arrives when it goes on, as with a route that is lost for a while.
 func (n *network) pass(from, to net.Conn) {
+	defer n.open.Add(-1)
 	defer from.Close()
 	defer to.Close()
 	buf := make([]byte, 64<<10)
@@ -269,6 +273,61 @@ func TestFaultNetwork(t *testing.T) {
 		t.Errorf("requests without an answer: %v", r.Failures)
 	}
 	s.accounts(r, 0)
+	s.stop()
+}
+
+// The network to a cluster: the way to the node in use is lost, and that to all of
+// them. What is lost of one node's ways alone, a client finds another for.
+func TestFaultClusterNetwork(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	var ways []*network
+	var urls []string
+	for _, node := range natstest.Cluster(t, 3, natsAuthorization()) {
+		way := newNetwork(t, node.Addr())
+		ways, urls = append(ways, way), append(urls, way.url())
+	}
+	h, s := clusterHome(t, strings.Join(urls, ","))
+	load := h.sensors(s)
+	for range 4 {
+		s.flows(200)
+		cut := 0
+		for _, way := range ways {
+			if way.open.Load() > 0 {
+				cut++
+				way.refuse(true)
+				way.reset()
+			}
+		}
+		if cut == 0 || cut == len(ways) {
+			t.Fatalf("%d of %d ways were in use", cut, len(ways))
+		}
+		s.flows(200)
+		for _, way := range ways {
+			way.refuse(true)
+			way.reset()
+		}
+		s.ready(503)
+		for _, way := range ways {
+			way.refuse(false)
+		}
+		s.ready(200)
+		s.flows(200)
+		for _, way := range ways {
+			way.still.Store(true)
+		}
+		s.ready(503)
+		for _, way := range ways {
+			way.still.Store(false)
+		}
+		s.ready(200)
+	}
+	s.flows(200)
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		t.Errorf("requests without an answer: %v", r.Failures)
+	}
+	s.accounts(r, 1)
 	s.stop()
 }
 

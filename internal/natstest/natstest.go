@@ -65,7 +65,8 @@ func Start(t testing.TB, opts Options) *Server {
 }
 
 // Cluster starts n servers, which make up a cluster where n is above 1, and
-// waits until JetStream answers.
+// waits until JetStream answers. None tells clients of the others, so that a way
+// that a test puts between is the only one.
 func Cluster(t testing.TB, n int, opts Options) []*Server {
 	t.Helper()
 	clients, routes := freeAddresses(t, n), freeAddresses(t, n)
@@ -86,7 +87,7 @@ func Cluster(t testing.TB, n int, opts Options) []*Server {
 		}
 		text += " }\n" + opts.Config + "\n"
 		if n > 1 {
-			text += fmt.Sprintf("cluster { name: test, listen: %q, routes: [%s] }\n", routes[i], routeList(routes, i))
+			text += fmt.Sprintf("cluster { name: test, listen: %q, routes: [%s], no_advertise: true }\n", routes[i], routeList(routes, i))
 		}
 		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

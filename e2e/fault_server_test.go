@@ -283,7 +283,9 @@ func TestFaultClusterNetwork(t *testing.T) {
 	needsAll(t)
 	var ways []*network
 	var urls []string
-	for _, node := range natstest.Cluster(t, 3, natsAuthorization()) {
+	options := natsAuthorization()
+	options.NoAdvertise = true
+	for _, node := range natstest.Cluster(t, 3, options) {
 		way := newNetwork(t, node.Addr())
 		ways, urls = append(ways, way), append(urls, way.url())
 	}

@@ -41,6 +41,9 @@ type Options struct {
 	Config string
 	// SyncAlways has the server sync before it acknowledges.
 	SyncAlways bool
+	// NoAdvertise has the servers of a cluster not tell clients of each other, so
+	// that a way that a test puts between is the only one.
+	NoAdvertise bool
 	// Store is the folder of the store. Empty means one of the test's own.
 	Store string
 }
@@ -65,8 +68,7 @@ func Start(t testing.TB, opts Options) *Server {
 }
 
 // Cluster starts n servers, which make up a cluster where n is above 1, and
-// waits until JetStream answers. None tells clients of the others, so that a way
-// that a test puts between is the only one.
+// waits until JetStream answers.
 func Cluster(t testing.TB, n int, opts Options) []*Server {
 	t.Helper()
 	clients, routes := freeAddresses(t, n), freeAddresses(t, n)
@@ -87,7 +89,7 @@ func Cluster(t testing.TB, n int, opts Options) []*Server {
 		}
 		text += " }\n" + opts.Config + "\n"
 		if n > 1 {
-			text += fmt.Sprintf("cluster { name: test, listen: %q, routes: [%s], no_advertise: true }\n", routes[i], routeList(routes, i))
+			text += fmt.Sprintf("cluster { name: test, listen: %q, routes: [%s], no_advertise: %v }\n", routes[i], routeList(routes, i), opts.NoAdvertise)
 		}
 		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

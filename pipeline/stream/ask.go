@@ -24,13 +24,15 @@ const (
 	askLimit = 30 * time.Second
 	// deniedEvery is how often it is looked whether a request was not permitted.
 	deniedEvery = 50 * time.Millisecond
-	// leaderless is how a cluster without a leader refuses.
+	// leaderless is how a cluster without a leader refuses, and peerless how one
+	// does whose servers have not all found each other.
 	leaderless jetstream.ErrorCode = 10008
+	peerless   jetstream.ErrorCode = 10005
 )
 
 // ask repeats a request about a stream that can be repeated until it is answered,
-// for half a minute or until ctx is done: while a cluster elects its leaders,
-// requests get lost or are refused. One that is not permitted is lost as well;
+// for half a minute or until ctx is done: while a cluster comes up, or elects its
+// leaders, requests get lost or are refused. One that is not permitted is lost as well;
 // its error comes at once and says what to permit.
 func ask(ctx context.Context, js jetstream.JetStream, stream string, request func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
@@ -38,7 +40,7 @@ func ask(ctx context.Context, js jetstream.JetStream, stream string, request fun
 	for {
 		err, lost, denial := askOnce(ctx, js, stream, request)
 		var api *jetstream.APIError
-		refused := errors.As(err, &api) && api.ErrorCode == leaderless
+		refused := errors.As(err, &api) && (api.ErrorCode == leaderless || api.ErrorCode == peerless)
 		if err == nil || !lost && !refused {
 			return err
 		}

@@ -194,8 +194,9 @@ func TestBinds(t *testing.T) {
 	}
 }
 
-// A cluster that elects its leaders loses requests. Here somebody between client
-// and server loses the first of each kind about each stream.
+// A cluster that comes up, or elects its leaders, loses requests and refuses some.
+// Here somebody between client and server loses the first of each kind about each
+// stream, and refuses the first to create one.
 func TestLostRequestsAreAskedAgain(t *testing.T) {
 	defer func(d time.Duration) { askAttempt = d }(askAttempt)
 	askAttempt = 500 * time.Millisecond
@@ -209,6 +210,9 @@ func TestLostRequestsAreAskedAgain(t *testing.T) {
 			kind = strings.Join(words[:4], ".") // without its name, which is another each time
 		}
 		if _, before := lost.LoadOrStore(kind, true); !before {
+			if strings.HasPrefix(kind, "lossy.STREAM.CREATE.") {
+				_ = m.Respond([]byte(`{"error":{"code":400,"err_code":10005,"description":"no suitable peers for placement"}}`))
+			}
 			return
 		}
 		api := strings.Replace(m.Subject, "lossy", "$JS.API", 1)

@@ -17,11 +17,11 @@ mkdir -p "$out"
 # build FOLDER BINARY: the benchmarks of the tree in FOLDER.
 build() { "$go" -C "$1" test -c -o "$2" ./bench; }
 
-# pass BINARY FILE: every row once.
+# pass BINARY FILE: every row once, with its store on the disk of this folder: /tmp may be memory.
 pass() {
 	{
 		echo "load average $(cut -d' ' -f1-3 /proc/loadavg 2>/dev/null || echo unknown)"
-		"$1" -test.run '^$' -test.bench "${BENCH:-.}" -test.benchtime "${BENCHTIME:-200ms}" -test.benchmem -test.timeout 60m
+		TMPDIR=$out "$1" -test.run '^$' -test.bench "${BENCH:-.}" -test.benchtime "${BENCHTIME:-200ms}" -test.benchmem -test.timeout 60m
 	} | tee -a "$2"
 }
 

@@ -5,6 +5,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"caliperedge/edge"
 
 	"github.com/spf13/pflag"
 )
@@ -110,9 +113,31 @@ func TestExampleRules(t *testing.T) {
 	f("Engage", "https://engage.example.edu/sensor", page+engage+`,"edApp":"https://quiz.example.edu"`, "standard", "", `"mismatch":["edApp"]`)
 	f("Quiz", "s", quiz, "standard live", "")
 	f("Quiz", "s", quiz+launch, "enriched live", "lti-launched", `"course":["63"]`)
+	// The set of the file's own: a course that is the page itself, or has pages below it.
+	const recording = `,"session":{"id":"urn:umich:engin:leccap:session:s7"},"group":{"id":"https://leccap.example.edu/courses/`
+	for _, course := range []string{"EECS-1", "EECS-1/lectures/2"} {
+		f("Recorder", "s", page+launch+recording+course+`"}`, "enriched", "lti-launched",
+			`{"identifiers":{"course":["63","EECS-1"],"person":["urn:unizin:engage:c:prod:user:176"],"session":["s7"]}}`)
+	}
+	f("Recorder", "s", page+launch+`,"session":{"id":"urn:umich:other:s7"},"group":{"id":"https://leccap.example.org/courses/EECS-1"}`, "enriched", "lti-launched",
+		`{"identifiers":{"course":["63"],"person":["urn:unizin:engage:c:prod:user:176"]}}`)
 	f("Blackboard", "s", page+launch, "standard", "")
 	f("Blackboard", "s", `,"type":"https://vendor.example.com/caliper/LTIEvent","action":"LoggedIn"`, "standard", "", `"extra":["type/action"]`)
 	f("Other", "s", `,"type":"https://vendor.example.com/caliper/LTIEvent","action":"LoggedIn"`, "", "")
+
+	// And the endpoint is told what the file says of a tool.
+	endpoint := c.edge(nil)
+	for _, tool := range []string{"Blackboard", "Engage", "Other"} {
+		if keeps := endpoint.KeepRejected(tool); keeps != (tool != "Blackboard") {
+			t.Errorf("what is refused of %s is kept: %v", tool, keeps)
+		}
+	}
+	if want := (edge.Rate{Requests: 50, Events: 500, Burst: 10 * time.Second}); len(endpoint.Rates) != 1 || endpoint.Rates["Blackboard"] != want {
+		t.Errorf("rates are %+v, want %+v for Blackboard alone", endpoint.Rates, want)
+	}
+	if endpoint.Rate.Requests != 0 || endpoint.Rate.Events != 0 {
+		t.Errorf("other tools have the rate %+v", endpoint.Rate)
+	}
 }
 
 // The rule and the event of the walk-through belong together: the route that

@@ -199,6 +199,13 @@ func TestKeysOfEvents(t *testing.T) {
 		a := s.post(routingEnvelope("https://example.edu/sensors/1", launchedEvent(eventID(id), course)))
 		a.want(t, 200, `"topics":{"`+topic+`":"`+topic+`:`)
 	}
+	// The debug answer names the topic that would take the event, and stores nothing.
+	explained := func(topic, adds string) {
+		t.Helper()
+		a := s.post(routingEnvelope("https://example.edu/sensors/1", launchedEvent(eventID("debugged"), 63)), "X-DEBUG", "TRUE")
+		a.want(t, 200, `"topics":{"`+topic+`":""},"rule":"launched","adds":{"identifiers":{"course":["63"]},`+adds+`}`)
+	}
+	explained("quarantine", `"awaits":["course"]`)
 	post("first", 63, "quarantine")
 	post("stranger", 64, "quarantine")
 	if r := h.runWith("tool,kind,value,key\ndemo,course,63,CRS-63\n", "keymap", "import", "-"); r.code != 0 {
@@ -219,6 +226,7 @@ func TestKeysOfEvents(t *testing.T) {
 		return found
 	}
 	eventually(t, "the event moves", func() bool { return len(read("enriched")) == 1 })
+	explained("enriched", `"keys":{"course":"CRS-63"}`)
 	s.stop()
 
 	// With the keys in the store a start knows them before it serves.
@@ -230,6 +238,11 @@ func TestKeysOfEvents(t *testing.T) {
 		eventID("second"): "enriched map[course:CRS-63] "})
 	if got := fmt.Sprint(read("enriched")); got != want {
 		t.Errorf("enriched has %s\nwant %s", got, want)
+	}
+	for _, topic := range []string{"standard", "enriched", "quarantine", "entities", "rejected"} {
+		if strings.Contains(h.must("tail", topic, "--no-follow"), eventID("debugged")) {
+			t.Errorf("%s has the event of a debug request", topic)
+		}
 	}
 	if got := read("standard")[eventID("stranger")]; got != "standard map[] caliper-quarantine:2:1" {
 		t.Errorf("standard has %s", got)

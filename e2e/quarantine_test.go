@@ -267,6 +267,9 @@ func TestKeysOfEvents(t *testing.T) {
 	}
 }
 
+// TestQuarantineSurvivesKills kills an edge, store and all, in the midst of
+// moving. It is back in seconds, well within the duplicate window, so no record
+// may be doubled.
 func TestQuarantineSurvivesKills(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
@@ -288,9 +291,11 @@ func TestQuarantineSurvivesKills(t *testing.T) {
 	s := h.serve("--config", "edge.yaml")
 	h.learn("demo", 0, waitingCourses-1)
 	leftQuarantine(t, h.operator())
-	doubled := h.arrived(acked)
+	if doubled := h.arrived(acked); doubled > 0 {
+		t.Errorf("%d records are doubled", doubled)
+	}
 	moved := s.metric(`caliper_quarantine_moved_total{topic="enriched"}`)
-	t.Logf("%d events, %d of them doubled; the last start moved %v", len(acked), doubled, moved)
+	t.Logf("%d events; the last start moved %v", len(acked), moved)
 	if moved == 0 || s.metric("caliper_quarantine_waiting_records") != 0 || s.metric("caliper_keymap_rows") != waitingCourses || s.metric("caliper_keymap_loaded") != 1 {
 		t.Error("the metrics of key map and quarantine are wrong")
 	}

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/rules"
+	"caliperedge/validate"
 
 	"github.com/valyala/fasthttp"
+	"go.yaml.in/yaml/v3"
 )
 
 // instant is a store that acknowledges at once and keeps nothing.
@@ -74,10 +77,13 @@ func (r *inMemory) handle(e *Endpoint) int {
 	return r.Response.StatusCode()
 }
 
+// workerAllocations are the worker's, once for a batch: a context with its timer,
+// a message and its ID.
+const workerAllocations = 7
+
 // TestAllocations holds the memory that a request costs, from the header to the
 // answer, the worker that stores it included. A budget is what was measured:
-// lower it with a gain, raise it with a reason. All of these are the worker's,
-// once for a batch: a context with its timer, a message and its ID.
+// lower it with a gain, raise it with a reason. All of these are the worker's.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -94,9 +100,9 @@ func TestAllocations(t *testing.T) {
 		status int
 		budget float64
 	}{
-		{"1 event", newInMemory(envelope(event(1))), 200, 7},
-		{"100 events", newInMemory(envelope(events(100)...)), 200, 7},
-		{"1 of 2 events", newInMemory(envelope(event(1), badEvent(2))), 202, 7},
+		{"1 event", newInMemory(envelope(event(1))), 200, workerAllocations},
+		{"100 events", newInMemory(envelope(events(100)...)), 200, workerAllocations},
+		{"1 of 2 events", newInMemory(envelope(event(1), badEvent(2))), 202, workerAllocations},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := testing.AllocsPerRun(300, func() {
@@ -127,6 +133,96 @@ func TestAllocationsOfDuplicates(t *testing.T) {
 			}
 		}); got > 0 {
 			t.Errorf("%v allocations for %d duplicates", got, n)
+		}
+	}
+}
+
+// keysInMemory is a key map of courses and persons of one tool.
+type keysInMemory map[string]string
+
+func (k keysInMemory) Lookup(tool, kind string, value []byte) (string, bool) {
+	if tool != testTool {
+		return "", false
+	}
+	key, known := k[string(value)]
+	return key, known && (kind == "course" || kind == "person")
+}
+
+// enriching are rules that take identifiers apart and demand keys of kinds that
+// courseEvents have.
+func enriching(t testing.TB) *rules.Rules {
+	t.Helper()
+	var n yaml.Node
+	err := yaml.Unmarshal([]byte(`
+- name: other
+  when: {tool: Canvas, type: MediaEvent}
+  topic: enriched
+- name: engage-pages
+  when:
+    tool: `+testTool+`
+    type: [NavigationEvent, ViewEvent]
+    prefix: {group.id: "urn:unizin:engage:"}
+  topic: enriched
+  identifiers: [engage, lti]
+  keys: [course, person]
+`), &n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := rules.ReadRules(n.Content[0], "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := rules.Compile(rules.Config{Rules: all, Topics: testTopics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// courseEvents are n page turns in a course.
+func courseEvents(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(`{"@context":"%s","id":"%s","type":"NavigationEvent","action":"NavigatedTo","eventTime":"2018-10-03T18:21:08.897Z",`+
+			`"actor":{"id":"urn:unizin:engage:customer:prod:user:176","type":"Person"},`+
+			`"federatedSession":{"type":"LtiSession","id":"urn:session","messageParameters":{"context_id":"c1","resource_link_id":"a1b2c3d4e5f6g7h8i9j10"}},`+
+			`"group":{"id":"urn:unizin:engage:customer:prod:term:11:course:63:section:79","type":"CourseSection"},`+
+			`"object":{"id":"urn:unizin:engage:customer:prod:term:11:course:63:section:79:class_material:1470:page:19","type":"Page","name":"Page 19"}}`, testVersion, eventID(i))
+	}
+	return all
+}
+
+// TestAllocationsOfRules: rules, identifiers and keys cost nothing more, whether
+// the keys are known or not. The members that they give to the records of an
+// envelope of a thousand events are beyond what is kept from one to the next.
+func TestAllocationsOfRules(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for topic, keys := range map[string]keysInMemory{"enriched": {"63": "CRS-63", "176": "PRS-176"}, "quarantine": {"63": "CRS-63"}} {
+		config := windowed
+		config.Rules = enriching(t).WithKeys(keys)
+		s := build(t, serving{publisher: &instant{}, pipeline: config, Config: Config{Validate: validate.Options{NoteMembers: config.Rules.NeedPaths()}}})
+		warm := newInMemory(envelope(courseEvents(100)...))
+		for range 300 {
+			warm.renew()
+			warm.handle(s.Endpoint)
+		}
+		for _, n := range []int{1, 100} {
+			t.Run(fmt.Sprintf("%d to %s", n, topic), func(t *testing.T) {
+				r := newInMemory(envelope(courseEvents(n)...))
+				want := fmt.Appendf(nil, `"accepted":%d,"rejected":0,"topics":{"%s":`, n, topic)
+				got := testing.AllocsPerRun(300, func() {
+					r.renew()
+					if status := r.handle(s.Endpoint); status != 200 || !bytes.Contains(r.Response.Body(), want) {
+						t.Fatalf("status %d, %s, want %s", status, r.Response.Body(), want)
+					}
+				})
+				if more := got - workerAllocations; more > 0 {
+					t.Errorf("%v allocations for a request, %v of them for rules", got, more)
+				}
+			})
 		}
 	}
 }

@@ -32,7 +32,7 @@ watch: build ## print the records of the topic standard as they arrive
 test: ## run all tests
 	$(GO) test -count=1 -timeout 20m ./...
 
-check: ## format, vet, staticcheck, import rules, all tests under the race detector, fuzzing for a moment
+check: ## format, vet, staticcheck, import rules, all tests under the race detector, those of release/, fuzzing for a moment
 	@test -z "$$(gofmt -l .)" || { echo "not formatted; run make format:"; gofmt -l .; exit 1; }
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -40,6 +40,8 @@ check: ## format, vet, staticcheck, import rules, all tests under the race detec
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./internal/importrules
 	$(GO) test -count=1 -timeout 40m -race ./...
+	$(GO) vet -C release ./...
+	$(GO) test -C release -count=1 ./...
 	@$(MAKE) --no-print-directory fuzz FUZZ="$(SHORTFUZZ)" FUZZTIME=$(SHORTTIME)
 
 faults: ## break everything under load and prove that nothing acknowledged is lost, about 25 minutes; some parts need root, strace

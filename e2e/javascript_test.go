@@ -29,14 +29,10 @@ var installed = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// readerDir is where the reader is installed; the test is skipped without Node.
+// readerDir is where the reader is installed.
 func readerDir(t *testing.T) string {
 	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed; the reader example needs Node 20 or newer with npm", tool)
-		}
-	}
+	needsTools(t, "node", "npm") // Node 20 or newer
 	dir, err := installed()
 	if err != nil {
 		t.Fatal(err)

@@ -2,8 +2,8 @@
 GO  ?= go
 BIN := bin/caliper-edge
 
-# Native fuzz targets, as package:target, and how long each runs in make fuzz.
-FUZZ     := validate:FuzzScan validate:FuzzParse validate:FuzzTime edge/tokenmap:FuzzParse pipeline:FuzzRecord edge:FuzzExchange pipeline/stream:FuzzRecords
+# Native fuzz targets, as package:target: all that there are, and how long each runs in make fuzz.
+FUZZ      = $(shell grep -ro --include=*_test.go '^func Fuzz[A-Za-z0-9]*' . | sed 's|^\./||; s|/[^/]*:func |:|' | sort)
 FUZZTIME ?= 60s
 # Those that make check runs, and for how long: inputs, so that a slow machine makes as many.
 SHORTFUZZ := validate:FuzzScan validate:FuzzParse edge/tokenmap:FuzzParse pipeline:FuzzRecord edge:FuzzExchange
@@ -15,7 +15,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check faults format fuzz audit release reproduce arm64 bench bench-compare ceiling slow-sync k6 clean
+.PHONY: help build run watch test check faults format fuzz fuzz-nightly audit release reproduce arm64 bench bench-compare ceiling slow-sync k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ watch: build ## print the records of the topic standard as they arrive
 test: ## run all tests
 	$(GO) test -count=1 -timeout 20m ./...
 
-check: ## format, vet, staticcheck, import rules, all tests under the race detector, fuzzing for a moment
+check: ## format, vet, staticcheck, import rules, all tests under the race detector, those of release/, fuzzing for a moment
 	@test -z "$$(gofmt -l .)" || { echo "not formatted; run make format:"; gofmt -l .; exit 1; }
 	$(GO) mod verify
 	$(GO) mod tidy -diff
@@ -40,6 +40,8 @@ check: ## format, vet, staticcheck, import rules, all tests under the race detec
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./internal/importrules
 	$(GO) test -count=1 -timeout 40m -race ./...
+	$(GO) vet -C release ./...
+	$(GO) test -C release -count=1 ./...
 	@$(MAKE) --no-print-directory fuzz FUZZ="$(SHORTFUZZ)" FUZZTIME=$(SHORTTIME)
 
 faults: ## break everything under load and prove that nothing acknowledged is lost, about 25 minutes; some parts need root, strace
@@ -49,9 +51,14 @@ format: ## format the Go files
 	gofmt -w .
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
-	@for t in $(FUZZ); do \
+	@set -- $(FUZZ); test $$# -gt 0 || { echo "no fuzz targets were found"; exit 1; }; \
+	for t; do \
+		grep -qs "^func $${t##*:}(" $${t%%:*}/*_test.go || { echo "there is no fuzz target $$t"; exit 1; }; \
 		$(GO) test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1000x || exit 1; \
 	done
+
+fuzz-nightly: ## run every fuzz target for an hour
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=1h
 
 audit: ## vulnerabilities (online, or VULNDB=FOLDER or .tar.gz), licences, module sums
 	@GO=$(GO) release/audit.sh

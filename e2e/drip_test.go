@@ -42,27 +42,14 @@ func resident(t *testing.T, pid int) int {
 	return kilobytes << 10
 }
 
-// roomForDrips skips the test where a process may not have so many files.
-func roomForDrips(t *testing.T) {
-	t.Helper()
-	if racing() {
-		t.Skip("10,000 connections take too long under the race detector")
-	}
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	// Go raises its own limit to the hard one, here and in the endpoint.
-	if limit.Max < drips+1000 {
-		t.Skipf("a process may have %d open files, and %d are needed: raise the hard limit", limit.Max, drips+1000)
-	}
-}
-
 // TestDrips: half of 10,000 connections drip headers, the other half bodies. A
 // good sensor is served meanwhile, the memory is bounded, and when their time is
 // up all of them are told so and let go.
 func TestDrips(t *testing.T) {
-	roomForDrips(t)
+	if racing() {
+		t.Skip("10,000 connections take too long under the race detector")
+	}
+	needsFiles(t, drips+1000)
 	h := newHome(t, "CALIPER_BODY_TIMEOUT=25s")
 	s := h.serve()
 	s.stored(eventID("before"))

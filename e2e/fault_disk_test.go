@@ -17,18 +17,17 @@ import (
 // can be full, break, and be mended.
 func mountDisk(t *testing.T, dir string, megabytes string) (image string) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, to mount a filesystem of its own")
-	}
+	needsRoot(t)
+	needsTools(t, "mkfs.ext4")
 	image = filepath.Join(t.TempDir(), "disk")
 	if out, err := exec.Command("mkfs.ext4", "-q", "-b", "4096", image, megabytes+"M").CombinedOutput(); err != nil {
-		t.Skipf("needs mkfs.ext4: %v: %s", err, out)
+		t.Fatalf("mkfs.ext4: %v: %s", err, out)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := mount(image, dir); err != nil {
-		t.Skipf("needs to mount a filesystem of its own: %v", err)
+		lacking(t, "needs to mount a filesystem of its own: %v", err)
 	}
 	t.Cleanup(func() { _ = run("umount", "--lazy", dir) })
 	return image
@@ -90,6 +89,7 @@ func TestFaultDiskFullOfOthers(t *testing.T) {
 // when that is allowed again.
 func TestFaultStoreReadOnly(t *testing.T) {
 	t.Parallel()
+	needsTools(t, "chattr")
 	h := newFaultHome(t)
 	mountDisk(t, h.data(""), "128")
 	s := h.serve()
@@ -97,7 +97,7 @@ func TestFaultStoreReadOnly(t *testing.T) {
 	for range rounds(1, 5) {
 		s.flows(300)
 		if err := run("chattr", "-R", "+i", h.data("jetstream")); err != nil {
-			t.Skipf("needs chattr: %v", err)
+			lacking(t, "needs to forbid writing: %v", err)
 		}
 		s.ready(503)
 		s.post(envelope("", eventID("disk", "read-only"))).want(t, 503, "Events cannot be stored now.")
@@ -125,9 +125,7 @@ func TestFaultStoreReadOnly(t *testing.T) {
 func TestFaultDiskError(t *testing.T) {
 	t.Parallel()
 	needsAll(t)
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("needs strace")
-	}
+	needsTools(t, "strace", "findmnt")
 	h := newFaultHome(t, "CALIPER_CONTENT_ENCODING=none")
 	image := mountDisk(t, h.data(""), "128")
 	trace := filepath.Join(t.TempDir(), "trace")
@@ -193,8 +191,9 @@ func TestFaultDiskStandsStill(t *testing.T) {
 // freeze has the disk mounted at dir stand still until it is thawed.
 func freeze(t *testing.T, dir string) (thaw func() error) {
 	t.Helper()
+	needsTools(t, "fsfreeze")
 	if err := run("fsfreeze", "-f", dir); err != nil {
-		t.Skipf("needs fsfreeze: %v", err)
+		lacking(t, "needs to have a disk stand still: %v", err)
 	}
 	thaw = sync.OnceValue(func() error { return run("fsfreeze", "-u", dir) })
 	t.Cleanup(func() { _ = thaw() }) // or nothing could be unmounted
@@ -236,11 +235,11 @@ func breakDisk(t *testing.T, dir string) {
 	t.Helper()
 	out, err := exec.Command("findmnt", "-no", "SOURCE", dir).Output()
 	if err != nil {
-		t.Skipf("needs findmnt: %v", err)
+		t.Fatalf("findmnt: %v", err)
 	}
 	device := filepath.Base(strings.TrimSpace(string(out)))
 	if err := os.WriteFile("/sys/fs/ext4/"+device+"/trigger_fs_error", []byte("made by a test"), 0); err != nil {
-		t.Skipf("needs a kernel that can break ext4: %v", err)
+		lacking(t, "needs a kernel that can break ext4: %v", err)
 	}
 }
 
@@ -286,6 +285,7 @@ func TestFaultStoreFull(t *testing.T) {
 // wait for it, and comes back all the same.
 func TestFaultRejectedFrozen(t *testing.T) {
 	t.Parallel()
+	needsTools(t, "chattr")
 	h := newFaultHome(t)
 	mountDisk(t, h.data(""), "64")
 	s := h.serve()
@@ -296,7 +296,7 @@ func TestFaultRejectedFrozen(t *testing.T) {
 	eventually(t, "what is refused is kept", kept)
 	files := h.data("jetstream/$G/streams/caliper-rejected/msgs")
 	if err := run("chattr", "-R", "+i", files); err != nil {
-		t.Skipf("needs chattr: %v", err)
+		lacking(t, "needs to forbid writing: %v", err)
 	}
 	eventually(t, "what is refused is not kept", func() bool { return !kept() && s.metric("caliper_store_trips_total") > 0 })
 	if err := run("chattr", "-R", "-i", files); err != nil {

@@ -35,9 +35,7 @@ func printed(t *testing.T, stdout, word string) string {
 
 func TestFirstUse(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed, and the line to try is one of curl")
-	}
+	needsTools(t, "curl") // the line to try is one of it
 	h := newHome(t)
 	s := h.serve()
 	post, tail := printed(t, s.stdout.String(), "curl "), printed(t, s.stdout.String(), suite.edge)

@@ -29,14 +29,10 @@ var installed = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// readerDir is where the reader is installed; the test is skipped without Node.
+// readerDir is where the reader is installed.
 func readerDir(t *testing.T) string {
 	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed; the reader example needs Node 20 or newer with npm", tool)
-		}
-	}
+	needsTools(t, "node", "npm") // Node 20 or newer
 	dir, err := installed()
 	if err != nil {
 		t.Fatal(err)
@@ -44,10 +40,15 @@ func readerDir(t *testing.T) string {
 	return dir
 }
 
-// reader adds a consumer and returns how to run the reader with it.
+// reader adds a consumer of standard and returns how to run the reader with it.
 func (h *home) reader(t *testing.T, dir string, options ...string) func() result {
 	t.Helper()
-	add := h.must("consumer", "add", "js", "standard")
+	return h.readerOf(t, dir, "standard", options...)
+}
+
+func (h *home) readerOf(t *testing.T, dir, topic string, options ...string) func() result {
+	t.Helper()
+	add := h.must("consumer", "add", "js", topic)
 	h.write("reader.credential", add)
 	c := credential(t, add) // which has the logs searched for its password
 	eventually(t, "the reader is let in", func() bool {
@@ -105,6 +106,50 @@ func TestReaderInJavaScriptPrintsEachEventOnce(t *testing.T) {
 	read := h.reader(t, dir, "--unique")
 	want := h.must("tail", "standard", "--no-follow", "--unique")
 	if r := read(); r.code != 0 || r.stdout != want || strings.Count(want, "\n") != 3 {
+		t.Errorf("exit %d, printed\n%swant\n%s%s", r.code, r.stdout, want, r.stderr)
+	}
+}
+
+// Events that differ in nothing but what a double, or a reader of JSON, does not tell
+// apart are different events.
+func TestReaderInJavaScriptTellsEventsApart(t *testing.T) {
+	t.Parallel()
+	dir := readerDir(t)
+	h := newHome(t, "CALIPER_DUPLICATES_IDS=0", "CALIPER_CONTENT_ENCODING=none")
+	s := h.serve()
+	id := eventID("apart")
+	notes := []string{
+		`9007199254740992`, `9007199254740993`, `1e400`, `1e401`, `1`, `1.0`, `-0`, `0`,
+		`"a"`, `"\u0061"`, `"\\\""`, `"}"`, `"\",\"event\":{"`, `{"event":1}`, `[{"a":1,"a":2}]`, `[{"a":2}]`, `[{"a":3,"a":2}]`,
+	}
+	for range 2 {
+		for _, note := range notes {
+			s.post(strings.Replace(envelope("", id), `"note":""`, `"note":`+note, 1)).want(t, 200, `"accepted":1`)
+		}
+	}
+	read := h.reader(t, dir, "--unique")
+	want := h.must("tail", "standard", "--no-follow", "--unique")
+	if r := read(); r.code != 0 || r.stdout != want || strings.Count(want, "\n") != len(notes) {
+		t.Errorf("exit %d, printed %d events of %d\n%swant\n%s%s", r.code, strings.Count(r.stdout, "\n"), len(notes), r.stdout, want, r.stderr)
+	}
+}
+
+// What was refused has no identity: none of it is left out.
+func TestReaderInJavaScriptPrintsAllThatWasRefused(t *testing.T) {
+	t.Parallel()
+	dir := readerDir(t)
+	h := newHome(t)
+	s := h.serve()
+	for _, body := range []string{"[", "[[", "[["} {
+		s.post(body).want(t, 415, "application/json payload expected.")
+	}
+	read := h.readerOf(t, dir, "rejected", "--unique")
+	want := ""
+	eventually(t, "what was refused is kept", func() bool {
+		want = h.must("tail", "rejected", "--no-follow", "--unique")
+		return strings.Count(want, "\n") == 3
+	})
+	if r := read(); r.code != 0 || r.stdout != want {
 		t.Errorf("exit %d, printed\n%swant\n%s%s", r.code, r.stdout, want, r.stderr)
 	}
 }

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -47,9 +46,7 @@ func (e *exchanges) answered(c call) (ids []string, ok bool) {
 // powerRun is a load on a traced endpoint.
 func powerRun(t *testing.T, h *home, events float64) (trace string, acknowledged int64) {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("needs strace")
-	}
+	needsTools(t, "strace")
 	trace = filepath.Join(t.TempDir(), "trace")
 	s := h.serveAs(h.traced(trace, "serve", "--init"))
 	load := h.sensors(s, "-gzip", "0", "-zstd", "0", "-faulty", "0", "-connections", "8", "-rate", "40", "-items", "1:50,50:50")

@@ -4,8 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go=${GO:-go}
-version=$(git describe --tags --always --dirty)
-export CGO_ENABLED=0 GOOS=linux GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT=
+# A length of its own: git's depends on how many objects the repository has.
+version=$(git describe --tags --always --dirty --abbrev=12)
+# A newer Go that is installed would build other bytes.
+toolchain=$(sed -n 's/^toolchain //p' go.mod)
+export GOTOOLCHAIN=${toolchain:-go$(sed -n 's/^go //p' go.mod)}
+export CGO_ENABLED=0 GOOS=linux GOFLAGS= GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT= GOFIPS140=off
 
 rm -rf dist
 mkdir dist

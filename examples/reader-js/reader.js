@@ -46,13 +46,51 @@ const unpackers = (size) => ({
 const remembered = 100_000; // events, and up to twice as many
 let [recent, before] = [new Set(), new Set()];
 
-/** Whether an event of this tool, id and content comes for the first time. */
+/** Where the JSON value that begins at from ends: at the comma, colon or bracket behind it. */
+function endOfValue(line, from) {
+  for (let i = from, depth = 0; i < line.length; i++) {
+    switch (line[i]) {
+      case '"':
+        for (i++; i < line.length && line[i] !== '"'; i++) if (line[i] === "\\") i++;
+        break;
+      case "{":
+      case "[":
+        depth++;
+        break;
+      case ",":
+      case ":":
+        if (depth === 0) return i;
+        break;
+      case "}":
+      case "]":
+        if (depth-- === 0) return i;
+    }
+  }
+  return line.length;
+}
+
+/** The members of a record, each as it stands in the line: parsed, 9007199254740993 and 9007199254740992 are the same. */
+function members(line) {
+  const found = new Map();
+  for (let at = 1; at < line.length; ) {
+    const colon = endOfValue(line, at);
+    const end = endOfValue(line, colon + 1);
+    found.set(line.slice(at + 1, colon - 1), line.slice(colon + 1, end));
+    at = end + 1;
+  }
+  return found;
+}
+
+/** Whether an event of this tool, id and content, to the letter, comes for the first time. What was refused always does. */
 function isNew(line) {
-  const { tool, id, event } = JSON.parse(line);
-  const key = createHash("sha256").update(JSON.stringify([tool, id, event])).digest("base64");
-  const known = recent.has(key) || before.has(key);
+  const record = members(line);
+  if (record.has("reasons") || !record.has("event")) return true;
+  const key = createHash("sha256");
+  for (const name of ["tool", "id", "event"]) key.update(record.get(name) + "\n"); // a record has no line breaks
+  const digest = key.digest("base64");
+  const known = recent.has(digest) || before.has(digest);
   if (recent.size >= remembered) [recent, before] = [new Set(), recent];
-  recent.add(key);
+  recent.add(digest);
   return !known;
 }
 

@@ -73,6 +73,37 @@ func TestRecent(t *testing.T) {
 	}
 }
 
+// The end of ctx in the middle of a chunk is no error: Recent stops there, and
+// tells of the chunks that it has read to their ends.
+func TestRecentEndsWhileReading(t *testing.T) {
+	p := openDir(t, t.TempDir())
+	const messages = 8 * minChunk // at first minChunk are read, then four times as many
+	for n := range messages {
+		publish(t, p, message("standard", fmt.Sprint(n), `"standard"`))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stored := make(map[uint64]time.Time)
+	since := time.Now().Add(-time.Hour)
+	reached, err := p.Recent(ctx, []string{"standard"}, since, func(_ string, sequence uint64, at time.Time, _ []byte) bool {
+		stored[sequence] = at
+		if len(stored) > minChunk {
+			cancel()
+			time.Sleep(20 * time.Millisecond) // time enough for one of those that follow to be the last
+		}
+		return true
+	})
+	if err != nil {
+		t.Errorf("the end of the context is an error: %v", err)
+	}
+	if whole := stored[messages-minChunk+1]; whole.IsZero() || !reached.Equal(whole) {
+		t.Errorf("reached %v, want %v, when the first message of the only whole chunk was stored", reached, whole)
+	}
+	if len(stored) <= minChunk || len(stored) >= 5*minChunk {
+		t.Errorf("read %d messages, want some of the %d behind the first %d", len(stored), 4*minChunk, minChunk)
+	}
+}
+
 // A topic of which nearly all has been deleted, as quarantine is, keeps Recent from
 // none of the others: it does not wait for what is gone.
 func TestRecentPassesOverGaps(t *testing.T) {

@@ -55,6 +55,7 @@ func powerRun(t *testing.T, h *home, events float64) (trace string, acknowledged
 	load := h.sensors(s, "-gzip", "0", "-zstd", "0", "-faulty", "0", "-connections", "8", "-rate", "40", "-items", "1:50,50:50")
 	s.flows(events)
 	r := load.proved()
+	s.accounts(r, 0)
 	s.kill()
 	return trace, r.Ledger.Acknowledged
 }

@@ -19,15 +19,16 @@ import (
 // wire is a sensor that speaks HTTP over a connection of its own, one request
 // after the other, so that no client library hides a reset by trying again.
 type wire struct {
-	s     *server
-	name  string
-	gate  *sync.RWMutex // who locks it has all sensors stand still, each between two requests
-	acked []string
-	busy  int          // requests that were answered 503: stored or not
-	lost  string       // the id of a request that the server did not take any more
-	count atomic.Int64 // of answers
-	sent  time.Time    // when the last request was
-	fault error
+	s        *server
+	name     string
+	gate     *sync.RWMutex // who locks it has all sensors stand still, each between two requests
+	acked    []string
+	busy     int          // requests that were answered 503: stored or not
+	lost     string       // the id of a request that the server did not take any more
+	count    atomic.Int64 // of answers
+	answered time.Time    // when the end of the last answer was read
+	sent     time.Time    // when the last request was
+	fault    error
 }
 
 // drainIdle is how long a connection without a request stays open in a drain.
@@ -44,12 +45,12 @@ func (w *wire) send() {
 	conn.SetDeadline(time.Now().Add(2 * patience))
 	in, last := bufio.NewReader(conn), false
 	for n := 0; !last; n++ {
-		before := w.sent
 		w.gate.RLock()
 		last, err = w.exchange(conn, in, n)
 		w.gate.RUnlock()
-		// A sensor that was stopped for so long finds its connection ended.
-		if n > 0 && errors.Is(err, errNotAnswered) && w.sent.Sub(before) > drainIdle {
+		// A sensor that was stopped for so long after an answer finds its connection
+		// ended. One that waited so long for its answer has not been idle.
+		if n > 0 && errors.Is(err, errNotAnswered) && w.sent.Sub(w.answered) > drainIdle {
 			w.lost = eventID(w.name, n)
 			return
 		}
@@ -91,6 +92,7 @@ func (w *wire) exchange(conn net.Conn, in *bufio.Reader, n int) (last bool, err 
 	if err != nil {
 		return false, err
 	}
+	w.answered = time.Now()
 	switch {
 	case resp.StatusCode == 200:
 		w.acked = append(w.acked, id)

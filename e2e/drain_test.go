@@ -19,13 +19,16 @@ import (
 // wire is a sensor that speaks HTTP over a connection of its own, one request
 // after the other, so that no client library hides a reset by trying again.
 type wire struct {
-	s     *server
-	name  string
-	acked []string
-	lost  string       // the id of a request that the server did not take any more
-	count atomic.Int64 // of answers
-	sent  time.Time    // when the last request was
-	fault error
+	s        *server
+	name     string
+	gate     *sync.RWMutex // who locks it has all sensors stand still, each between two requests
+	acked    []string
+	busy     int          // requests that were answered 503: stored or not
+	lost     string       // the id of a request that the server did not take any more
+	count    atomic.Int64 // of answers
+	answered time.Time    // when the end of the last answer was read
+	sent     time.Time    // when the last request was
+	fault    error
 }
 
 // drainIdle is how long a connection without a request stays open in a drain.
@@ -42,10 +45,12 @@ func (w *wire) send() {
 	conn.SetDeadline(time.Now().Add(2 * patience))
 	in, last := bufio.NewReader(conn), false
 	for n := 0; !last; n++ {
-		before := w.sent
+		w.gate.RLock()
 		last, err = w.exchange(conn, in, n)
-		// A sensor that was stopped for so long finds its connection ended.
-		if n > 0 && errors.Is(err, errNotAnswered) && w.sent.Sub(before) > drainIdle {
+		w.gate.RUnlock()
+		// A sensor that was stopped for so long after an answer finds its connection
+		// ended. One that waited so long for its answer has not been idle.
+		if n > 0 && errors.Is(err, errNotAnswered) && w.sent.Sub(w.answered) > drainIdle {
 			w.lost = eventID(w.name, n)
 			return
 		}
@@ -87,10 +92,13 @@ func (w *wire) exchange(conn net.Conn, in *bufio.Reader, n int) (last bool, err 
 	if err != nil {
 		return false, err
 	}
+	w.answered = time.Now()
 	switch {
 	case resp.StatusCode == 200:
 		w.acked = append(w.acked, id)
-	case resp.StatusCode != 503:
+	case resp.StatusCode == 503:
+		w.busy++
+	default:
 		return false, fmt.Errorf("answered %d %s", resp.StatusCode, text)
 	}
 	return resp.Close, nil
@@ -101,23 +109,41 @@ func TestTermUnderLoadBreaksNoConnection(t *testing.T) {
 	h := newHome(t)
 	s := h.serve()
 	wires := make([]*wire, 16)
+	var gate sync.RWMutex
 	var senders sync.WaitGroup
 	for i := range wires {
-		wires[i] = &wire{s: s, name: fmt.Sprint("wire", i)}
+		wires[i] = &wire{s: s, name: fmt.Sprint("wire", i), gate: &gate}
 		senders.Go(wires[i].send)
 	}
-	eventually(t, "the sensors are at work", func() bool {
-		return !slices.ContainsFunc(wires, func(w *wire) bool { return w.count.Load() < 12 })
-	})
+	atWork := func(answers int64) {
+		t.Helper()
+		eventually(t, "the sensors are at work", func() bool {
+			return !slices.ContainsFunc(wires, func(w *wire) bool { return w.count.Load() < answers })
+		})
+	}
+	atWork(12)
+	// Once it has ended, nobody can ask the process for its numbers: so they are
+	// looked at now, and afterwards the sensors know what has to be there.
+	gate.Lock()
+	told := 0
+	for _, w := range wires {
+		told += len(w.acked)
+	}
+	s.settled()
+	s.holds(told)
+	gate.Unlock()
+	atWork(24)
 	s.stop()
 	senders.Wait()
 
 	var acked []string
+	busy := 0
 	for _, w := range wires {
 		if w.fault != nil {
 			t.Errorf("%s: %v", w.name, w.fault)
 		}
 		acked = append(acked, w.acked...)
+		busy += w.busy
 	}
 	h.serve()
 	stored := h.tail("standard")
@@ -128,6 +154,9 @@ func TestTermUnderLoadBreaksNoConnection(t *testing.T) {
 		if stored[w.lost] != 0 {
 			t.Errorf("%s was not answered and is stored", w.lost)
 		}
+	}
+	if n := len(stored); n < len(acked) || n > len(acked)+busy {
+		t.Errorf("%d events are stored, %d were acknowledged and %d answered 503", n, len(acked), busy)
 	}
 }
 

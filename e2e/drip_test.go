@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,15 +45,46 @@ func resident(t *testing.T, pid int) int {
 	return kilobytes << 10
 }
 
+// drip is a connection that sends something at its start and then a byte each
+// second, until it is answered or closed.
+type drip struct {
+	net.Conn
+	begun time.Time
+	took  time.Duration // until the first byte came back, or the end
+	got   string        // the status line
+	done  atomic.Bool
+}
+
+// listen waits for the answer and reads to the end.
+func (d *drip) listen() {
+	in := bufio.NewReader(d)
+	_, err := in.Peek(1)
+	d.took = time.Since(d.begun)
+	d.done.Store(true)
+	back, more := io.ReadAll(in)
+	d.got, _, _ = strings.Cut(string(back), "\r\n")
+	if err = cmp.Or(err, more); errors.Is(err, os.ErrDeadlineExceeded) {
+		d.got += "(still open)"
+	} else if err != nil && err != io.EOF && !errors.Is(err, syscall.ECONNRESET) { // a byte may have crossed the answer
+		d.got += err.Error()
+	}
+}
+
 // TestDrips: half of 10,000 connections drip headers, the other half bodies. A
 // good sensor is served meanwhile, the memory is bounded, and when their time is
-// up all of them are told so and let go.
+// up, which no further byte puts off, all of them are told so and let go.
 func TestDrips(t *testing.T) {
 	if racing() {
 		t.Skip("10,000 connections take too long under the race detector")
 	}
 	needsFiles(t, drips+1000)
-	h := newHome(t, "CALIPER_BODY_TIMEOUT=25s")
+	const (
+		headerTime = 10 * time.Second // cannot be set
+		bodyTime   = 12 * time.Second
+		slack      = 5 * time.Second // for 10,000 answers on a busy machine
+		goodTime   = 2 * time.Second // of a good sensor, which is answered in milliseconds
+	)
+	h := newHome(t, fmt.Sprint("CALIPER_BODY_TIMEOUT=", bodyTime))
 	s := h.serve()
 	s.stored(eventID("before"))
 	before := resident(t, s.cmd.Process.Pid)
@@ -58,14 +92,16 @@ func TestDrips(t *testing.T) {
 	address := strings.TrimPrefix(s.url, "http://")
 	header := "POST / HTTP/1.1\r\nHost: e\r\nX-Drip: "
 	body := "POST / HTTP/1.1\r\nHost: e\r\nAuthorization: Bearer " + s.token + "\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{"
-	conns := make([]net.Conn, drips)
+	conns := make([]*drip, drips)
+	var readers sync.WaitGroup
 	for i := range conns {
+		begun := time.Now()
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(2 * patience))
+		c.SetDeadline(begun.Add(bodyTime + 2*slack))
 		first := header
 		if i%2 == 1 {
 			first = body
@@ -73,16 +109,32 @@ func TestDrips(t *testing.T) {
 		if _, err := io.WriteString(c, first); err != nil {
 			t.Fatal(err)
 		}
-		conns[i] = c
+		conns[i] = &drip{Conn: c, begun: begun}
+		readers.Go(conns[i].listen)
 	}
+	over := make(chan struct{})
+	go func() {
+		readers.Wait()
+		close(over)
+	}()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
 	var most int
-	for range 3 { // a byte each, and a look
+	for open := true; open; {
 		for _, c := range conns {
-			io.WriteString(c, "x") // one whose time is up already may be closed
+			if !c.done.Load() {
+				io.WriteString(c, "x") // one that is just being closed may not take it
+			}
 		}
 		most = max(most, resident(t, s.cmd.Process.Pid))
-		a := s.stored(eventID("meanwhile"))
-		t.Logf("a good sensor waited for %v", a.took)
+		if a := s.stored(eventID("meanwhile")); a.took > goodTime {
+			t.Errorf("a good sensor waited for %v", a.took)
+		}
+		select {
+		case <-second.C:
+		case <-over:
+			open = false
+		}
 	}
 	each := (most - before) / drips
 	t.Logf("%d connections cost %d bytes each", drips, each)
@@ -90,22 +142,19 @@ func TestDrips(t *testing.T) {
 		t.Errorf("each connection costs %d bytes, want at most %d", each, dripBytes)
 	}
 
-	var readers sync.WaitGroup
-	var mu sync.Mutex
 	got := make(map[string]int)
-	for _, c := range conns {
-		readers.Go(func() {
-			back, err := io.ReadAll(c)
-			status, _, _ := strings.Cut(string(back), "\r\n")
-			if err != nil && !errors.Is(err, syscall.ECONNRESET) { // it wrote on after the end
-				status += err.Error()
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			got[status]++
-		})
+	for half, want := range []time.Duration{headerTime, bodyTime} {
+		least, longest := patience, time.Duration(0)
+		for i := half; i < drips; i += 2 {
+			got[conns[i].got]++
+			least, longest = min(least, conns[i].took), max(longest, conns[i].took)
+		}
+		what := []string{"headers", "bodies"}[half]
+		t.Logf("%s were ended after %v to %v", what, least, longest)
+		if least < want || longest > want+slack {
+			t.Errorf("%s were ended after %v to %v, want %v and at most %v more", what, least, longest, want, slack)
+		}
 	}
-	readers.Wait()
 	if got["HTTP/1.1 408 Request Timeout"] != drips {
 		t.Errorf("the connections ended with %v, want a 408 for each", got)
 	}
@@ -113,5 +162,6 @@ func TestDrips(t *testing.T) {
 		t.Errorf("%v time-outs are counted, want %d", n, drips)
 	}
 	s.stored(eventID("after"))
+	s.addsUp()
 	s.stop()
 }

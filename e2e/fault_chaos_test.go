@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -20,9 +21,18 @@ const chaosTime = 5 * time.Minute
 type chaos struct {
 	t      *testing.T
 	h      *home
+	serve  func() *server
 	s      *server
 	random *rand.Rand
 	faults []chaosFault
+	tools  int // that were added to the token map
+}
+
+func newChaos(t *testing.T, h *home, serve func() *server) *chaos {
+	t.Helper()
+	c := &chaos{t: t, h: h, serve: serve, random: seeded(t)}
+	c.restart()
+	return c
 }
 
 // chaosFault is something that breaks, and is mended.
@@ -40,7 +50,16 @@ func (c *chaos) edgeFaults() []chaosFault {
 		{"endpoint stopped", func() { c.s.signal(syscall.SIGSTOP) }, func() { c.s.signal(syscall.SIGCONT) }},
 		{"token map broken", func() { c.tokens(func(b []byte) []byte { return b[:len(b)/2] }) }, func() { c.tokens(nil) }},
 		{"token map emptied", func() { c.tokens(func([]byte) []byte { return nil }) }, func() { c.tokens(nil) }},
+		{"token map replaced", c.addTool, func() {}},
 	}
+}
+
+// addTool replaces the token map by another that is good and has the token of the
+// sensors too, and waits until the endpoint lives by it.
+func (c *chaos) addTool() {
+	c.tools++
+	c.h.newToken("token", "add", fmt.Sprint("tool", c.tools))
+	eventually(c.t, "the new map is taken up", func() bool { return c.s.metric("caliper_tokens") == float64(1+c.tools) })
 }
 
 // tokens writes the token map as f has it, or again as it was.
@@ -98,7 +117,20 @@ func (c *chaos) serverFaults(n *natstest.Server, between *network) []chaosFault 
 	}
 }
 
-func (c *chaos) restart() { c.s = c.h.serve() }
+// clockFaults are those of a clock that is set, and set right. It stays within
+// what the topics keep.
+func (c *chaos) clockFaults(clock *clocked) []chaosFault {
+	var all []chaosFault
+	for _, d := range []time.Duration{-24 * time.Hour, -time.Minute, time.Minute, 24 * time.Hour} {
+		all = append(all, chaosFault{fmt.Sprint("clock set by ", d), func() {
+			clock.set(d)
+			eventually(c.t, "the program sees the clock", func() bool { return clock.clockIs(c.s, d) })
+		}, func() { clock.set(0) }})
+	}
+	return all
+}
+
+func (c *chaos) restart() { c.s = c.serve() }
 
 func (c *chaos) must(name string, args ...string) {
 	if err := run(name, args...); err != nil {
@@ -134,7 +166,10 @@ func (c *chaos) run(load *sensors) {
 	c.s.flows(100)
 	c.s.straight() // where there is a spool, it has been emptied
 	c.t.Logf("made: %v", made)
-	load.proved()
+	r := load.proved()
+	if n := r.Statuses["401"]; n > 0 {
+		c.t.Errorf("%d answers of 401: the token was in every good map", n)
+	}
 	c.s.addsUp()
 	c.s.stop()
 }
@@ -142,11 +177,13 @@ func (c *chaos) run(load *sensors) {
 func TestFaultChaosEmbedded(t *testing.T) {
 	t.Parallel()
 	needsAll(t)
-	h := newFaultHome(t, "CALIPER_REQUEST_TIMEOUT=2s")
+	clock := newClocked(t)
+	h := clock.home
+	h.env = append(h.env, "CALIPER_REQUEST_TIMEOUT=2s")
 	mountDisk(t, h.data(""), "512")
-	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
-	c.faults = append(c.edgeFaults(), c.diskFaults()...)
-	c.run(h.sensors(c.s))
+	c := newChaos(t, h, clock.serve)
+	c.faults = append(append(c.edgeFaults(), c.diskFaults()...), c.clockFaults(clock)...)
+	c.run(h.sensors(c.s, "-since-start"))
 }
 
 func TestFaultChaosExternal(t *testing.T) {
@@ -155,7 +192,7 @@ func TestFaultChaosExternal(t *testing.T) {
 	n := natstest.Start(t, natsAuthorization())
 	between := newNetwork(t, n.Addr())
 	h := externalHome(t, between.url(), "CALIPER_REQUEST_TIMEOUT=2s")
-	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
+	c := newChaos(t, h, func() *server { return h.serve() })
 	c.faults = append(c.edgeFaults(), c.serverFaults(n, between)...)
 	c.run(h.sensors(c.s))
 }
@@ -170,7 +207,7 @@ func TestFaultChaosSpool(t *testing.T) {
 	h := externalHome(t, between.url(), "CALIPER_REQUEST_TIMEOUT=2s", "CALIPER_SPOOL_DIR=spool")
 	spool := filepath.Join(h.dir, "spool")
 	mountDisk(t, spool, "512")
-	c := &chaos{t: t, h: h, s: h.serve(), random: seeded(t)}
+	c := newChaos(t, h, func() *server { return h.serve() })
 	c.faults = append(append(c.edgeFaults(), c.serverFaults(n, between)...), c.diskFull(filepath.Join(spool, "filler")))
 	c.run(h.sensors(c.s))
 }

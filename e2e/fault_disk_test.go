@@ -141,8 +141,11 @@ func TestFaultDiskError(t *testing.T) {
 			t.Errorf("refused after %v by a store that is known to be broken", a.took)
 		}
 	}
+	load.signal(syscall.SIGSTOP) // so that the numbers are the last ones
+	first := s.settled()
 	s.signal(syscall.SIGTERM)
 	t.Logf("exit %d after SIGTERM", s.wait())
+	load.signal(syscall.SIGCONT)
 	if err := run("umount", h.data("")); err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +168,7 @@ func TestFaultDiskError(t *testing.T) {
 	if n := r.Ledger.Missing.Events; n > 0 {
 		t.Logf("the filesystem lost %d events whose sync it had reported as done", n)
 	}
+	s.accounts(r, int(r.Ledger.Missing.Events), first) // what is missing had been stored
 	s.stop()
 }
 
@@ -181,10 +185,15 @@ func TestFaultDiskStandsStill(t *testing.T) {
 	s.flows(300)
 	thaw := freeze(t, h.data(""))
 	s.ready(503)
+	// Of a program that has given up nobody can ask the last numbers. So its
+	// numbers and those of the next one add up, and the ledger alone says what the
+	// two have stored.
+	s.settledUnder(load)
 	givesUp(t, s, thaw)
 	s = h.serve()
 	s.flows(300)
 	load.proved()
+	s.addsUp()
 	s.stop()
 }
 
@@ -224,9 +233,14 @@ func TestFaultDiskStandsStillIdle(t *testing.T) {
 	thaw := freeze(t, h.data(""))
 	within(t, 3*patience, "it is noticed", func() bool { return strings.Contains(s.stderr.String(), "the disk stands still") })
 	s.ready(503)
+	s.holds(1)
 	givesUp(t, s, thaw)
 	s = h.serve()
 	s.stored(eventID("disk", "idle", "again"))
+	s.addsUp()
+	if n := len(h.tail("standard")); n != 2 {
+		t.Errorf("%d events are stored, 2 were acknowledged", n)
+	}
 	s.stop()
 }
 
@@ -305,6 +319,7 @@ func TestFaultRejectedFrozen(t *testing.T) {
 	eventually(t, "what is refused is kept again", kept)
 	s.ready(200)
 	s.stored(eventID("beside"))
+	s.holds(len(h.tail("standard")))
 	s.stop()
 }
 

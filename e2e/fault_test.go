@@ -202,13 +202,45 @@ func (s *server) addsUp() accounting.Numbers {
 	return n
 }
 
-// accounts demands that the numbers of a process, the only one that its store has
-// had, add up and agree with what the ledger found. So many events were accepted
-// beside those of the sensors.
-func (s *server) accounts(r *report, others int) {
+// settled is addsUp once the last request is answered. Nobody may send meanwhile.
+func (s *server) settled() accounting.Numbers {
 	s.t.Helper()
+	for end := time.Now().Add(patience); s.numbers().Check() != nil && time.Now().Before(end); time.Sleep(pollEvery) {
+	}
+	return s.addsUp()
+}
+
+// settledUnder is settled for a process that the sensors are not done with: they
+// stand still for so long.
+func (s *server) settledUnder(load *sensors) accounting.Numbers {
+	s.t.Helper()
+	load.signal(syscall.SIGSTOP)
+	defer load.signal(syscall.SIGCONT)
+	return s.settled()
+}
+
+// accounts demands that the numbers of a process, the only one that its store has
+// had beside those with the earlier numbers, add up and agree with what the ledger
+// found. So many events were accepted beside those of the sensors.
+func (s *server) accounts(r *report, others int, earlier ...accounting.Numbers) {
+	s.t.Helper()
+	sum := s.addsUp()
+	for _, n := range earlier {
+		for sample, v := range n {
+			sum[sample] += v
+		}
+	}
 	found := r.Ledger.Acknowledged - r.Ledger.Missing.Events + r.Ledger.UnclearStored
-	if err := s.addsUp().CheckFound("demo", int(found)+others); err != nil {
+	if err := sum.CheckFound("demo", int(found)+others); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// holds demands that the numbers of a process, the only one that its store has
+// had, add up and agree with so many events in the store.
+func (s *server) holds(events int) {
+	s.t.Helper()
+	if err := s.addsUp().CheckFound("demo", events); err != nil {
 		s.t.Error(err)
 	}
 }

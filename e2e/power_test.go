@@ -2,12 +2,16 @@ package e2e_test
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"caliperedge/internal/natstest"
 )
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
@@ -16,6 +20,7 @@ var idInRequest = regexp.MustCompile(`"id":\s*"(urn:uuid:[0-9a-f-]{36})"`)
 
 // exchanges finds in a trace the answers that acknowledge events.
 type exchanges struct {
+	level    string            // the durability of those that count
 	requests map[string][]byte // by descriptor: what was read since the last answer
 }
 
@@ -32,7 +37,7 @@ func (e *exchanges) answered(c call) (ids []string, ok bool) {
 	case c.name == "write" && c.entered:
 		request := e.requests[c.fd()]
 		delete(e.requests, c.fd())
-		if !bytes.HasPrefix(request, []byte("POST ")) || !strings.Contains(c.args, `"HTTP/1.1 200`) {
+		if !bytes.HasPrefix(request, []byte("POST ")) || !strings.Contains(c.args, `"HTTP/1.1 200`) || !strings.Contains(c.args, "Caliper-Durability: "+e.level) {
 			return nil, false
 		}
 		for _, m := range idInRequest.FindAllSubmatch(request, -1) {
@@ -49,11 +54,18 @@ func powerRun(t *testing.T, h *home, events float64) (trace string, acknowledged
 	needsTools(t, "strace")
 	trace = filepath.Join(t.TempDir(), "trace")
 	s := h.serveAs(h.traced(trace, "serve", "--init"))
-	load := h.sensors(s, "-gzip", "0", "-zstd", "0", "-faulty", "0", "-connections", "8", "-rate", "40", "-items", "1:50,50:50")
+	load := h.powerSensors(s)
 	s.flows(events)
 	r := load.proved()
+	s.accounts(r, 0)
 	s.kill()
 	return trace, r.Ledger.Acknowledged
+}
+
+// powerSensors are few, of readable requests, that a traced endpoint can follow.
+func (h *home) powerSensors(s *server) *sensors {
+	h.t.Helper()
+	return h.sensors(s, "-gzip", "0", "-zstd", "0", "-faulty", "0", "-connections", "8", "-rate", "40", "-items", "1:50,50:50")
 }
 
 // TestFaultPowerLoss traces the system calls of an endpoint under load. Each
@@ -65,14 +77,59 @@ func TestFaultPowerLoss(t *testing.T) {
 	random := seeded(t)
 	h := newFaultHome(t, "CALIPER_CONTENT_ENCODING=none", "CALIPER_STORE_BYTES=32MiB")
 	trace, told := powerRun(t, h, float64(rounds(4500, 9000)))
+	powerLosses(t, random, h, trace, "fsync", told, func(d *lossyDisk, reading leave, acked []string) {
+		afterPowerLoss(t, newFaultHome(t), d, reading, acked)
+	})
+}
 
+// The same for the spool, while the server is away: what it has taken is there
+// after a power loss, and goes to the server when there is one.
+func TestFaultPowerLossSpool(t *testing.T) {
+	t.Parallel()
+	needsAll(t)
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("needs strace")
+	}
+	random := seeded(t)
+	n := natstest.Start(t, natsAuthorization())
+	env := []string{"CALIPER_CONTENT_ENCODING=none", "CALIPER_SPOOL_DIR=spool", "CALIPER_SPOOL_BYTES=32MiB"}
+	h := externalHome(t, withUser(n), env...)
+	trace := filepath.Join(t.TempDir(), "trace")
+	s := h.serveAs(h.traced(trace, "serve", "--init"))
+	load := h.powerSensors(s)
+	s.flows(100)
+	n.Kill()
+	eventually(t, "the spool takes over", func() bool { return s.metric(`caliper_spooled_messages_total{topic="standard"}`) > 0 })
+	const events = 9000
+	s.flows(events)
+	load.signal(syscall.SIGSTOP) // so that the numbers are the last ones
+	first := s.settled()
+	s.kill()
+	load.signal(syscall.SIGCONT)
+	n.Restart()
+	s = h.serve()
+	s.straight()
+	s.accounts(load.proved(), 0, first)
+	s.stop()
+
+	powerLosses(t, random, h, trace, "spooled", events, func(d *lossyDisk, reading leave, acked []string) {
+		n := natstest.Start(t, natsAuthorization())
+		afterPowerLoss(t, externalHome(t, withUser(n), env...), d, reading, acked)
+		n.Kill()
+	})
+}
+
+// powerLosses judges the answers of a level in a trace, of which there are events
+// at least, and calls after with the disk at some of them.
+func powerLosses(t *testing.T, random *rand.Rand, h *home, trace, level string, events int64, after func(d *lossyDisk, reading leave, acked []string)) {
+	t.Helper()
 	// The judge must be able to say no: without the syncs of data nothing is
 	// synced, and without those of folders not the names.
-	deaf := judge(t, h, trace, func(c call) bool { return c.name != "fsync" || !strings.HasSuffix(c.file(), ".blk") }, nil)
+	deaf := judge(t, h, trace, level, func(c call) bool { return c.name != "fsync" || !strings.HasSuffix(c.file(), ".blk") }, nil)
 	if deaf.unsynced != deaf.events || deaf.events == 0 {
 		t.Errorf("without the syncs, %d of %d events are found to be synced", deaf.events-deaf.unsynced, deaf.events)
 	}
-	blind := judge(t, h, trace, func(c call) bool { return c.name != "fsync" || !strings.HasSuffix(c.file(), "/msgs") }, nil)
+	blind := judge(t, h, trace, level, func(c call) bool { return c.name != "fsync" || !strings.HasSuffix(c.file(), "/msgs") }, nil)
 	if blind.unnamed != blind.events || blind.unsynced > 0 {
 		t.Errorf("without the syncs of folders, the names of %d of %d events are found to be synced", blind.events-blind.unnamed, blind.events)
 	}
@@ -81,18 +138,18 @@ func TestFaultPowerLoss(t *testing.T) {
 	for range rounds(2, 12) {
 		cuts[1+random.IntN(deaf.answers)] = true
 	}
-	v := judge(t, h, trace, func(call) bool { return true }, func(d *lossyDisk, answer int, acked []string) {
+	v := judge(t, h, trace, level, func(call) bool { return true }, func(d *lossyDisk, answer int, acked []string) {
 		if !cuts[answer] {
 			return
 		}
 		for name, reading := range map[string]leave{"journal": leaveJournal, "posix": leavePOSIX, "some": leaveSome(random)} {
 			t.Logf("power loss at answer %d, %d events acknowledged, reading %s", answer, len(acked), name)
-			afterPowerLoss(t, newFaultHome(t), d, reading, acked)
+			after(d, reading, acked)
 		}
 	})
 	t.Logf("%d answers acknowledge %d events in %d files", v.answers, v.events, v.files)
-	if int64(v.events) < told {
-		t.Errorf("the trace has %d acknowledged events, the ledger %d", v.events, told)
+	if int64(v.events) < events {
+		t.Errorf("the trace has %d acknowledged events, want %d", v.events, events)
 	}
 	if v.files < 2 {
 		t.Errorf("all events are in %d files: a new one has not been seen", v.files)
@@ -118,12 +175,12 @@ func TestFaultPowerLossEncrypted(t *testing.T) {
 	env := []string{"CALIPER_STORE_BYTES=32MiB", "CALIPER_STORE_KEY=" + key}
 	h := newFaultHome(t, env...)
 	trace, _ := powerRun(t, h, 9000)
-	answers := judge(t, h, trace, func(call) bool { return false }, nil).answers
+	answers := judge(t, h, trace, "fsync", func(call) bool { return false }, nil).answers
 	cuts := make(map[int]bool)
 	for range 8 {
 		cuts[1+random.IntN(answers)] = true
 	}
-	judge(t, h, trace, func(call) bool { return true }, func(d *lossyDisk, answer int, acked []string) {
+	judge(t, h, trace, "fsync", func(call) bool { return true }, func(d *lossyDisk, answer int, acked []string) {
 		if cuts[answer] {
 			for _, reading := range []leave{leaveJournal, leavePOSIX, leaveSome(random)} {
 				afterPowerLoss(t, newFaultHome(t, env...), d, reading, acked)
@@ -140,13 +197,13 @@ type verdict struct {
 }
 
 // judge goes through a trace, as far as heard lets it, and calls then at each
-// answer with all events acknowledged until then.
-func judge(t *testing.T, h *home, trace string, heard func(call) bool, then func(d *lossyDisk, answer int, acked []string)) verdict {
+// answer of a level with all events acknowledged until then.
+func judge(t *testing.T, h *home, trace, level string, heard func(call) bool, then func(d *lossyDisk, answer int, acked []string)) verdict {
 	t.Helper()
 	var v verdict
 	var acked []string
 	d := newLossyDisk(h.dir)
-	e := &exchanges{requests: map[string][]byte{}}
+	e := &exchanges{level: level, requests: map[string][]byte{}}
 	at := make(map[string]place)
 	files := make(map[*node]bool)
 	readTrace(t, trace, func(c call) {
@@ -237,6 +294,7 @@ func afterPowerLoss(t *testing.T, again *home, d *lossyDisk, left leave, acked [
 	t.Helper()
 	d.root.rebuild(t, again.dir, left)
 	s := again.serve()
+	s.straight() // where there is a spool, it has been emptied
 	if lost := missing(again.tail("standard"), acked); lost != "" {
 		t.Error(lost)
 	}

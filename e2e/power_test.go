@@ -87,9 +87,7 @@ func TestFaultPowerLoss(t *testing.T) {
 func TestFaultPowerLossSpool(t *testing.T) {
 	t.Parallel()
 	needsAll(t)
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("needs strace")
-	}
+	needsTools(t, "strace")
 	random := seeded(t)
 	n := natstest.Start(t, natsAuthorization())
 	env := []string{"CALIPER_CONTENT_ENCODING=none", "CALIPER_SPOOL_DIR=spool", "CALIPER_SPOOL_BYTES=32MiB"}

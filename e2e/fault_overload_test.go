@@ -43,7 +43,7 @@ func overload(t *testing.T, budget int64) {
 	quiet := h.newToken("token", "add", "quiet")
 	eventually(t, "the other tool is known", func() bool { return s.metric("caliper_tokens") == 2 })
 	s.stored(eventID("overload", "before"))
-	before := s.peakBytes()
+	before := s.standingBytes()
 
 	// 50 items of some 1.2 KB each, 900 times a second: 54 MB, and 65 as records.
 	load := h.sensors(s, "-connections", "1600", "-rate", "900", "-items", "50:1", "-faulty", "0", "-gzip", "0", "-zstd", "0", "-nats-url", withUser(n))

@@ -235,10 +235,10 @@ func (c *config) check() error {
 	fault(c.TLSKey != "" && c.TLSCert == "", "tls-key", "set, but tls-cert is not")
 	fault(c.StoreKey != "" && c.NATSURL != "" && c.SpoolDir == "", "store-key", "set, but nothing is stored on this host: nats-url is set, and spool-dir is not")
 	fault(c.StoreKeyOld != "" && c.StoreKey == "", "store-key-old", "set, but store-key is not")
-	fault(!slices.Contains([]string{"none", pipeline.EncodingSnappy, pipeline.EncodingZstd}, c.ContentEncoding),
-		"content-encoding", "%q, expected none, snappy or zstd", c.ContentEncoding)
+	_, err := pipeline.ParseEncoding(c.ContentEncoding)
+	fault(err != nil, "content-encoding", "%w", err)
 	fault(!slices.Contains([]string{"text", "json"}, c.LogFormat), "log-format", "%q, expected text or json", c.LogFormat)
-	_, err := logLevel(c.LogLevel)
+	_, err = logLevel(c.LogLevel)
 	fault(err != nil, "log-level", "%w", err)
 	fault(c.Replicas < 1 || c.Replicas > 5, "replicas", "%d, expected 1 to 5", c.Replicas)
 	fault(c.Replicas > 1 && c.NATSURL == "", "replicas", "%d, but the embedded server has one copy; set nats-url to use a cluster", c.Replicas)
@@ -265,12 +265,10 @@ func (c *config) check() error {
 	return errors.Join(errs...)
 }
 
-// messageEncoding is content-encoding as messages have it.
+// messageEncoding is content-encoding, which check has seen, as messages have it.
 func (c *config) messageEncoding() string {
-	if c.ContentEncoding == "none" {
-		return pipeline.EncodingNone
-	}
-	return c.ContentEncoding
+	encoding, _ := pipeline.ParseEncoding(c.ContentEncoding)
+	return encoding
 }
 
 // checkExternal checks what belongs to an external server.

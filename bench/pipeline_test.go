@@ -37,9 +37,9 @@ func BenchmarkEncoding(b *testing.B) {
 	for _, l := range []load{{corpus.Engage, 1, 0}, {corpus.Engage, 100, 0}, {corpus.Mix, 1, 0}, {corpus.Mix, 100, 0}} {
 		envelopes := l.envelopes()
 		for _, name := range []string{"none", pipeline.EncodingSnappy, pipeline.EncodingZstd} {
-			encoding := name
-			if name == "none" {
-				encoding = pipeline.EncodingNone
+			encoding, err := pipeline.ParseEncoding(name)
+			if err != nil {
+				b.Fatal(err)
 			}
 			b.Run(fmt.Sprintf("%v/encoding=%s", l, name), func(b *testing.B) {
 				benchmarkPipeline(b, envelopes(), "embedded", encoding, concurrency(l.items))

@@ -15,6 +15,18 @@ type Packer struct {
 	buf      []byte
 }
 
+// ParseEncoding returns the encoding of a name as people write it: none, snappy
+// or zstd.
+func ParseEncoding(name string) (encoding string, err error) {
+	switch name {
+	case "none":
+		return EncodingNone, nil
+	case EncodingSnappy, EncodingZstd:
+		return name, nil
+	}
+	return "", fmt.Errorf("%q, expected none, %s or %s", name, EncodingSnappy, EncodingZstd)
+}
+
 func checkEncoding(encoding string) error {
 	switch encoding {
 	case EncodingNone, EncodingSnappy, EncodingZstd:

@@ -51,8 +51,9 @@ type group struct {
 func serveFloor(ctx context.Context, dir, encoding string, out io.Writer) error {
 	// As in caliper-edge: a sync keeps one scheduling slot busy doing nothing.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
-	if encoding == noEncoding {
-		encoding = pipeline.EncodingNone
+	encoding, err := pipeline.ParseEncoding(encoding)
+	if err != nil {
+		return err
 	}
 	packer, err := pipeline.NewPacker(encoding)
 	if err != nil {

@@ -49,7 +49,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -97,9 +96,6 @@ func exitCode(err error, stderr io.Writer) int {
 	return 1
 }
 
-// noEncoding is pipeline.EncodingNone as flags have it.
-const noEncoding = "none"
-
 // settings are what the flags say.
 type settings struct {
 	root             string // of the module
@@ -133,10 +129,11 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("-rows: %w", err)
 	case fs.NArg() > 0:
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case !slices.Contains([]string{noEncoding, pipeline.EncodingSnappy, pipeline.EncodingZstd}, set.encoding):
-		return set, fmt.Errorf("-encoding %q: want %s, %s or %s", set.encoding, noEncoding, pipeline.EncodingSnappy, pipeline.EncodingZstd)
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
+	}
+	if _, err := pipeline.ParseEncoding(set.encoding); err != nil {
+		return set, fmt.Errorf("-encoding: %w", err)
 	}
 	file := "ceiling.json"
 	all := ceilingRows()

@@ -77,12 +77,7 @@ func TestFaultDiskFullOfOthers(t *testing.T) {
 		s.ready(200)
 		s.flows(300)
 	}
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }
 
 // A store folder in which nobody may write any more. It comes back by itself
@@ -107,12 +102,7 @@ func TestFaultStoreReadOnly(t *testing.T) {
 		s.ready(200)
 		s.flows(300)
 	}
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }
 
 // A filesystem that met an error and is read-only until somebody mends it, as
@@ -348,12 +338,7 @@ func TestFaultSpoolDiskFull(t *testing.T) {
 		n.Restart()
 		s.straight()
 	}
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }
 
 // The server is away for longer than the spool has room.
@@ -372,10 +357,5 @@ func TestFaultSpoolFull(t *testing.T) {
 		s.straight()
 		s.flows(200)
 	}
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }

@@ -61,12 +61,7 @@ func TestFaultServerStopped(t *testing.T) {
 		s.ready(200)
 	}
 	s.flows(200)
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }
 
 // clusterHome is the home of an endpoint on three nodes, which is started once
@@ -268,12 +263,7 @@ func TestFaultNetwork(t *testing.T) {
 		s.ready(200)
 	}
 	s.flows(200)
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }
 
 // The network to a cluster: the way to the node in use is lost, and that to all of
@@ -325,12 +315,7 @@ func TestFaultClusterNetwork(t *testing.T) {
 		s.ready(200)
 	}
 	s.flows(200)
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 1)
-	s.stop()
+	s.livedThrough(load, 1)
 }
 
 // A server whose disk somebody else fills: its stream stays frozen until the
@@ -359,10 +344,5 @@ func TestFaultServerDiskFull(t *testing.T) {
 		s.ready(200)
 	}
 	s.flows(200)
-	r := load.proved()
-	if len(r.Failures) > 0 {
-		t.Errorf("requests without an answer: %v", r.Failures)
-	}
-	s.accounts(r, 0)
-	s.stop()
+	s.livedThrough(load, 0)
 }

@@ -219,10 +219,10 @@ func (s *server) settledUnder(load *sensors) accounting.Numbers {
 	return s.settled()
 }
 
-// accounts demands that the numbers of a process, the only one that its store has
-// had beside those with the earlier numbers, add up and agree with what the ledger
-// found. So many events were accepted beside those of the sensors.
-func (s *server) accounts(r *report, others int, earlier ...accounting.Numbers) {
+// holds demands that the numbers of a process, the only one that its store has
+// had beside those with the earlier numbers, add up and agree with so many events
+// in the store.
+func (s *server) holds(events int, earlier ...accounting.Numbers) {
 	s.t.Helper()
 	sum := s.addsUp()
 	for _, n := range earlier {
@@ -230,19 +230,30 @@ func (s *server) accounts(r *report, others int, earlier ...accounting.Numbers) 
 			sum[sample] += v
 		}
 	}
-	found := r.Ledger.Acknowledged - r.Ledger.Missing.Events + r.Ledger.UnclearStored
-	if err := sum.CheckFound("demo", int(found)+others); err != nil {
+	if err := sum.CheckFound("demo", events); err != nil {
 		s.t.Error(err)
 	}
 }
 
-// holds demands that the numbers of a process, the only one that its store has
-// had, add up and agree with so many events in the store.
-func (s *server) holds(events int) {
+// accounts is holds of what the ledger found. So many events were accepted beside
+// those of the sensors.
+func (s *server) accounts(r *report, others int, earlier ...accounting.Numbers) {
 	s.t.Helper()
-	if err := s.addsUp().CheckFound("demo", events); err != nil {
-		s.t.Error(err)
+	found := r.Ledger.Acknowledged - r.Ledger.Missing.Events + r.Ledger.UnclearStored
+	s.holds(int(found)+others, earlier...)
+}
+
+// livedThrough ends the load on a process that was there all the time, and the
+// process: every request was answered, and its numbers agree with the ledger as
+// in accounts.
+func (s *server) livedThrough(load *sensors, others int) {
+	s.t.Helper()
+	r := load.proved()
+	if len(r.Failures) > 0 {
+		s.t.Errorf("requests without an answer: %v", r.Failures)
 	}
+	s.accounts(r, others)
+	s.stop()
 }
 
 // ready waits for what /readyz says.

@@ -101,9 +101,7 @@ func (x *terminal) run(command string) string {
 // empty folder with its files, print what it shows.
 func TestFirstEventPage(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed, and the page posts with it")
-	}
+	needsTools(t, "curl") // the page posts with it
 	page := fileText(t, "../docs/first-event.md")
 	h := newHome(t)
 	for name, language := range map[string]string{"caliper.yaml": "yaml", "event.json": "json"} {

@@ -41,13 +41,6 @@ type Rules struct {
 	all                  []Rule
 }
 
-// is tells whether text is that edApp, or begins with it. The last byte is looked at
-// first: addresses begin alike.
-func (a *app) is(text []byte) bool {
-	n := len(a.text)
-	return len(text) >= n && (a.prefix || len(text) == n) && (n == 0 || text[n-1] == a.text[n-1]) && string(text[:n]) == a.text
-}
-
 // view is what the rules say to one tool.
 type view struct {
 	rules  []compiled
@@ -62,6 +55,13 @@ type view struct {
 type app struct {
 	text   string
 	prefix bool
+}
+
+// is tells whether text is that edApp, or begins with it. The last byte is looked at
+// first: addresses begin alike.
+func (a *app) is(text []byte) bool {
+	n := len(a.text)
+	return len(text) >= n && (a.prefix || len(text) == n) && (n == 0 || text[n-1] == a.text[n-1]) && string(text[:n]) == a.text
 }
 
 // compiled is a rule as one tool meets it.

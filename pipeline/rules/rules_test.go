@@ -153,7 +153,6 @@ func TestConditions(t *testing.T) {
 	f(`{not: {any: [{present: group}, {tool: x}]}}`, true, "t", "")
 }
 
-// The first rule with a topic decides the tier; rules without one add copies.
 // Each of many rules asks for an edApp of its own, or for several that others ask for
 // too: more than are compared once for all rules.
 func TestManyEdApps(t *testing.T) {
@@ -178,6 +177,7 @@ func TestManyEdApps(t *testing.T) {
 	}
 }
 
+// The first rule with a topic decides the tier; rules without one add copies.
 func TestTiersAndCopies(t *testing.T) {
 	r := mustCompile(t, Config{}, `
 rules:

@@ -48,9 +48,11 @@ func (t *toolMetrics) observeShapes(env *validate.Envelope, tool string, log *sl
 	}
 }
 
-// chosen picks one in shapeEvery of the numbers, and as many of those that are some
-// number apart: envelopes of always the same events must not hide one of them. The
-// factor is the golden ratio of 64 bits, of which the multiples lie evenly.
+// chosen picks one in shapeEvery of the numbers, and in the long run as many of those
+// that are some number apart: envelopes of always the same events must not hide one
+// of them. The factor is the golden ratio of 64 bits, of which the multiples lie
+// evenly. A place in envelopes of up to a hundred events comes up within some 150 of
+// them, one in envelopes of thousands may take some ten thousand.
 func chosen(n uint64) bool { return n*0x9e3779b97f4a7c15 < 1<<64/shapeEvery }
 
 // isNew remembers a shape and reports whether it was not known.

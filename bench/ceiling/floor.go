@@ -23,7 +23,7 @@ import (
 // floorCommand, a folder, and a Content-Encoding make this program the floor instead.
 const floorCommand = "serve-floor"
 
-// floorFile holds the groups that the floor has written: the size of each as a varint, then the group as it is packed.
+// floorFile holds the groups that the floor has written: the size of each as a varint, then the group as it is packed, or as it is where that is smaller.
 const floorFile = "bodies"
 
 // floorServer does the least that an endpoint must do which promises what caliper-edge promises: it reads the body, looks

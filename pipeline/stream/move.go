@@ -359,10 +359,14 @@ func (m *Mover) remove(ctx context.Context, s jetstream.Stream, src *source) err
 	return nil
 }
 
-// pack is Packer.Pack for several goroutines, and what it returns is the caller's.
+// pack is Packer.Pack for several goroutines, and what it returns is the caller's, or
+// text itself.
 func (m *Mover) pack(text []byte) (body []byte, encoding string) {
 	m.packing.Lock()
 	defer m.packing.Unlock()
 	body, encoding = m.packer.Pack(text)
-	return bytes.Clone(body), encoding
+	if encoding != pipeline.EncodingNone {
+		body = bytes.Clone(body)
+	}
+	return body, encoding
 }

@@ -113,6 +113,8 @@ func TestBadConfiguration(t *testing.T) {
 		"unknown key":       {file: "listne: x", want: "caliper.yaml:1: listne: unknown setting"},
 		"flag's spelling":   {file: "data-dir: x", want: "caliper.yaml:1: data-dir: unknown setting"},
 		"no mapping":        {file: "- a", want: "expected a mapping"},
+		"no YAML, at once":  {file: "a: b: c", want: "caliper.yaml:1: mapping values"},
+		"no text":           {file: "a: \x01", want: "caliper.yaml: control characters"},
 		"no YAML":           {file: "a: b\nc: [", want: "caliper.yaml:2: did not find"},
 		"value is a map":    {file: "listen: {a: b}", want: "caliper.yaml:1: listen: expected a value"},
 		"topic's member":    {file: "topics:\n  standard: {max_agee: 1h}", want: "caliper.yaml:2: topic standard: max_agee: unknown setting"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +75,7 @@ func oneDocument(text []byte, file string) (*yaml.Node, error) {
 		case errors.Is(err, io.EOF):
 			return only, nil
 		case err != nil:
-			return nil, notYAML(file, err)
+			return nil, notYAML(file, text, err)
 		case isNull(doc.Content[0]):
 		case only != nil:
 			return nil, fmt.Errorf("%s:%d: a second document begins here, expected one", file, doc.Content[0].Line)
@@ -210,13 +211,34 @@ func refuseNull(n *yaml.Node) error {
 	return nil
 }
 
-// notYAML is the error of the YAML library with the line where others have it.
-func notYAML(file string, err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(text, "line "); ok {
-		return fmt.Errorf("%s:%s", file, rest)
+// notYAML is the error of the YAML library about text with the line where others
+// have it. The library leaves out the first line, and has none for a fault in
+// single bytes; a line before the first tells them apart.
+func notYAML(file string, text []byte, err error) error {
+	line, what := yamlLine(err)
+	if line == 0 {
+		var doc yaml.Node
+		if err := yaml.Unmarshal(append([]byte{'\n'}, text...), &doc); err != nil {
+			line, _ = yamlLine(err)
+			line = max(line-1, 0)
+		}
 	}
-	return fmt.Errorf("%s: %s", file, text)
+	if line == 0 {
+		return fmt.Errorf("%s: %s", file, what)
+	}
+	return fmt.Errorf("%s:%d: %s", file, line, what)
+}
+
+// yamlLine takes an error of the YAML library apart; line is 0 where it has none.
+func yamlLine(err error) (line int, what string) {
+	what = strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(what, "line "); ok {
+		number, after, _ := strings.Cut(rest, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			return n, after
+		}
+	}
+	return 0, what
 }
 
 // atLine is an error about another line than that of the setting.

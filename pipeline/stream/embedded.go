@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -498,8 +499,9 @@ func (a *authenticator) set(readers map[string]readerEntry) {
 	}
 }
 
-// serverLog passes warnings and errors of the server on. The server's format
-// is part of the message, by which repetitions are told from other faults.
+// serverLog passes warnings and errors of the server on. The server's format,
+// without what it is filled with, is part of the message, by which repetitions are
+// told from other faults.
 type serverLog struct {
 	lg *slog.Logger
 	// fatal is the last error after which the server would have ended a program
@@ -508,11 +510,19 @@ type serverLog struct {
 }
 
 func (l *serverLog) Warnf(format string, v ...any) {
-	l.lg.Warn("embedded NATS server: "+format, "message", fmt.Sprintf(format, v...))
+	l.lg.Warn(shared(format), "message", fmt.Sprintf(format, v...))
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	l.lg.Error("embedded NATS server: "+format, "message", fmt.Sprintf(format, v...))
+	l.lg.Error(shared(format), "message", fmt.Sprintf(format, v...))
+}
+
+// verbs are those of package fmt.
+var verbs = regexp.MustCompile(`%[-+#0-9.]*[a-zA-Z%]`)
+
+// shared is the message that all lines of a format have.
+func shared(format string) string {
+	return "embedded NATS server: " + verbs.ReplaceAllString(format, "…")
 }
 
 func (l *serverLog) Fatalf(format string, v ...any) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"caliperedge/internal/journal"
 	"caliperedge/pipeline"
 )
 
@@ -386,5 +387,16 @@ func TestStuck(t *testing.T) {
 	case <-told:
 	case <-deadline(t).Done():
 		t.Error("nobody was told of a server that did not end in time")
+	}
+}
+
+// The lines of a format share their message, and what it is filled with is beside it.
+func TestServerLog(t *testing.T) {
+	var log journal.Journal
+	l := serverLog{lg: log.Logger()}
+	l.Warnf("Filestore [%s] is %d %% full: %+v", "standard", 90, errors.New("soon"))
+	want := `msg="embedded NATS server: Filestore […] is … … full: …" message="Filestore [standard] is 90 % full: soon"`
+	if got := log.String(); !strings.Contains(got, want) {
+		t.Errorf("log is %s, want %s", got, want)
 	}
 }

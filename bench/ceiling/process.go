@@ -64,6 +64,7 @@ func launch(dir string, ready *regexp.Regexp, argv ...string) (*process, [][]byt
 		}
 		select {
 		case <-p.ended:
+			text, _ = os.ReadFile(p.log) // with what it wrote after we had looked
 			return nil, nil, fmt.Errorf("%s ended at its start: %v\n%s", argv[0], p.err, tail(text))
 		case <-time.After(5 * time.Millisecond):
 		}

@@ -264,7 +264,7 @@ func TestInterrupt(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	for _, args := range []string{"-rows nothing", "-rows (", "-rounds 0", "-duration 0s", "-sync-delays 2s", "-sync-delays x", "-encoding lz4", "more"} {
+	for _, args := range []string{"-rows nothing", "-rows (", "-rounds 0", "-duration 0s", "-sync-delays 2s", "-sync-delays x", "-encoding lz4", "-base no-such-revision", "-base HEAD -sync-delays 1ms", "more"} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), io.Discard, &stderr); code != 1 || stderr.Len() == 0 {
 			t.Errorf("%s: exit %d, %q", args, code, stderr.String())

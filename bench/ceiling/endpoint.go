@@ -60,12 +60,12 @@ var (
 // startEdge starts caliper-edge, and gives the tool that posts a token. All is as by default but where it listens, what it
 // writes, how messages are packed, and the flags.
 func (b *bench) startEdge(s subject, tool, dir string, flags ...string) (*endpoint, error) {
-	data := filepath.Join(dir, "data")
-	token, err := own(exec.Command(b.program("caliper-edge"), "token", "add", tool, "--data-dir", data)).Output()
+	data, program := filepath.Join(dir, "data"), b.program(s.program())
+	token, err := own(exec.Command(program, "token", "add", tool, "--data-dir", data)).Output()
 	if err != nil {
 		return nil, fmt.Errorf("token add: %w", err)
 	}
-	argv := append(b.tracer(s), b.program("caliper-edge"), "serve", "--init", "--data-dir", data, "--log-format", "json",
+	argv := append(b.tracer(s), program, "serve", "--init", "--data-dir", data, "--log-format", "json",
 		"--content-encoding", b.encoding, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0")
 	p, at, err := launch(dir, edgeReady, append(argv, flags...)...)
 	if err != nil {

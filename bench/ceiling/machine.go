@@ -22,6 +22,8 @@ type Machine struct {
 	Kernel     string `json:"kernel"`
 	Go         string `json:"go"`
 	Revision   string `json:"revision"`
+	// Base is the revision that stands beside it.
+	Base string `json:"base,omitempty"`
 	// LoadAverage is that of the last 1, 5 and 15 minutes before the first measurement.
 	LoadAverage string `json:"load_average"`
 	// FileSystem is where the data folders are, SyncMillis the median time of a write of 4 KiB with its fsync there.
@@ -30,8 +32,12 @@ type Machine struct {
 }
 
 func (m Machine) String() string {
+	revision := m.Revision
+	if m.Base != "" {
+		revision += ", base " + m.Base
+	}
 	s := fmt.Sprintf("%d processors, %s, Linux %s, %s; caliper-edge %s\nload average before: %s; data on %s, write and fsync of 4 KiB: %.3f ms",
-		m.Processors, m.CPU, m.Kernel, m.Go, m.Revision, m.LoadAverage, m.FileSystem, m.SyncMillis)
+		m.Processors, m.CPU, m.Kernel, m.Go, revision, m.LoadAverage, m.FileSystem, m.SyncMillis)
 	if m.FileSystem == "tmpfs" || m.FileSystem == "ramfs" {
 		s += "\nWARNING: this file system is memory, where a sync costs nothing. Say -dir with a folder on a disk."
 	}

@@ -6,6 +6,7 @@
 //	go run ./bench/ceiling                          everything, about half an hour
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
 //	go run ./bench/ceiling -encoding zstd           messages, and the floor's groups, packed otherwise than by default
+//	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
@@ -14,13 +15,15 @@
 //	floor      the same, and before the answer the least that durability costs: one strict pass of sonic over the body, a
 //	           copy into a group, packed, appended to a file and synced
 //	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
-//	rules      the same with the rules of examples/caliper-edge.yaml: Engage's events are enriched, with keys from the key map
+//	base       with -base: embedded as that revision has it, built from a worktree of git and given the same flags
+//	rules      embedded with the rules of examples/caliper-edge.yaml: Engage's events are enriched, with keys from the key map
 //	external   embedded's program with a nats-server beside it, which syncs before it acknowledges too
 //
 // The load is that of loadtest, with a new id in every event. All rows are measured once in each round, and the order of
 // the endpoints changes from round to round, so that a machine which is slow for a minute slows all of them; a share is
 // that of one round, and what is printed is the median of the rounds. The generator runs on the same processors and its
-// part of them is printed: the dearer the generator, the smaller the difference between the endpoints that is left.
+// part of them is printed: the dearer the generator, the smaller the difference between the endpoints that is left. Embedded and
+// base change places in every other round, so that neither always comes after the other; bars are not for base.
 //
 // The parts:
 //
@@ -28,6 +31,7 @@
 //	measure.go    one endpoint under one load: a sample
 //	endpoint.go   starting the endpoints; process.go the processes behind them
 //	rules.go      the endpoint with rules, and its keys
+//	base.go       the endpoint of another revision
 //	floor.go      the floor
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
@@ -49,6 +53,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -104,12 +109,13 @@ type settings struct {
 	rows             []row
 	dir, json        string
 	encoding         string   // of messages: none, snappy or zstd
+	base             revision // zero without -base
 	buildFlags       []string // of the endpoint
 }
 
 func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	set := settings{buildFlags: []string{"-trimpath"}}
-	var delays string
+	var delays, other string
 	fs := flag.NewFlagSet("ceiling", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&set.rounds, "rounds", 5, "how often each row is measured")
@@ -119,6 +125,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
 	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json or slow-sync.json in bench/out)")
 	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
+	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {
 		return set, err
@@ -131,6 +138,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
+	case other != "" && delays != "":
+		return set, errors.New("-base: not with -sync-delays")
 	}
 	if _, err := pipeline.ParseEncoding(set.encoding); err != nil {
 		return set, fmt.Errorf("-encoding: %w", err)
@@ -156,9 +165,20 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("go env GOMOD: %w", err)
 	}
 	set.root = filepath.Dir(strings.TrimSpace(string(mod)))
+	if other != "" {
+		if set.base, err = findRevision(set.root, other); err == nil {
+			set.rows, err = withBase(set.rows)
+		}
+		if err != nil {
+			return set, fmt.Errorf("-base %s: %w", other, err)
+		}
+	}
 	out := filepath.Join(set.root, "bench", "out")
 	if set.dir == "" {
 		set.dir = out
+	}
+	if set.dir, err = filepath.Abs(set.dir); err != nil { // programs are built from several folders
+		return set, err
 	}
 	if set.json == "" {
 		set.json = filepath.Join(out, file)
@@ -233,18 +253,32 @@ func (b *bench) close() { os.RemoveAll(b.folder) }
 // build builds the programs that the rows need: the endpoint as make build does.
 func (b *bench) build(ctx context.Context) error {
 	programs := [][]string{
-		append(append([]string{"caliper-edge"}, b.buildFlags...), "."),
+		append([]string{embedded.program()}, b.endpointBuild()...),
 		{"loadtest", "./loadtest"},
 	}
 	if needsExternal(b.rows) {
 		programs = append(programs, []string{"nats-server", "github.com/nats-io/nats-server/v2"})
 	}
 	for _, p := range programs {
-		cmd := exec.CommandContext(ctx, goCommand(), append([]string{"build", "-o", b.program(p[0])}, p[1:]...)...)
-		cmd.Dir = b.root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build of %s: %w\n%s", p[0], err, out)
+		if err := b.goBuild(ctx, b.root, p[0], p[1:]...); err != nil {
+			return err
 		}
+	}
+	if b.base.given == "" {
+		return nil
+	}
+	return b.buildBase(ctx)
+}
+
+// endpointBuild is what go build is told to make an endpoint.
+func (b *bench) endpointBuild() []string { return append(slices.Clone(b.buildFlags), ".") }
+
+// goBuild builds a program from the module in dir.
+func (b *bench) goBuild(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, goCommand(), append([]string{"build", "-o", b.program(name)}, args...)...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build of %s: %w\n%s", name, err, out)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,6 +46,8 @@ const (
 
 	share        figure = "share_of_first_requests_per_second"
 	floorShare   figure = "share_of_floor_requests_per_second"
+	baseShare    figure = "share_of_base_requests_per_second"
+	baseMicros   figure = "share_of_base_servers_us_per_request"
 	sonicMicros  figure = "sonic_pass_us_per_request" // a strict pass over the body, see sonic.go
 	aboveCeiling figure = "servers_us_above_ceiling_per_sonic_pass"
 	p99OfAllowed figure = "p99_per_twice_ceiling_plus_5_ms"
@@ -61,7 +64,7 @@ type maximum struct {
 }
 
 // measureRow lets the subjects take the load in turns and returns their samples by name; none where wrk is wanted and not
-// there. The order moves on by one in each round.
+// there.
 func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sample, error) {
 	if r.generator == wrk && b.wrk == "" {
 		return nil, nil
@@ -71,10 +74,13 @@ func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sa
 		return nil, err
 	}
 	samples := map[string]sample{}
-	for i := range r.subjects {
-		s := r.subjects[(i+round)%len(r.subjects)]
+	for _, s := range turns(r.subjects, round) {
 		if samples[s.name], err = b.measure(ctx, r, s, rate); err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
+			name := s.name
+			if s == base {
+				name += " " + b.base.given
+			}
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		fmt.Fprintf(b.progress, "round %d/%d  %v  %s: %.0f requests/s\n", round+1, b.rounds, r, s.name, samples[s.name][requestRate])
 		if r.generator == closed {
@@ -92,8 +98,23 @@ func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sa
 		if least := samples[floor.name]; least[requestRate] > 0 && s != floor && r.generator == closed {
 			samples[s.name][floorShare] = samples[s.name][requestRate] / least[requestRate]
 		}
+		if s == embedded {
+			samples[s.name].compareBase(samples[base.name], r)
+		}
 	}
 	return samples, nil
+}
+
+// turns is the order of the subjects in a round. It moves on by one in each; of embedded and base, where both are there,
+// base comes first in every other.
+func turns(subjects []subject, round int) []subject {
+	at := round % len(subjects)
+	order := slices.Concat(subjects[at:], subjects[:at])
+	one, other := slices.Index(order, embedded), slices.Index(order, base)
+	if other >= 0 && (other < one) != (round%2 == 1) {
+		order[one], order[other] = base, embedded
+	}
+	return order
 }
 
 // compare sets the figures that are relative to the first subject of the row. pass is that of sonic, in microseconds, or 0.

@@ -70,6 +70,7 @@ func newReport(b *bench) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	machine.Base = b.base.name
 	r := &Report{
 		Started: time.Now().UTC().Format(time.RFC3339), Machine: machine, Rounds: b.rounds,
 		Duration: b.duration.Seconds(), Warmup: b.warmup.Seconds(), Encoding: b.encoding, Errors: []string{},
@@ -202,11 +203,20 @@ batch      records in a stored message
 disk       bytes on disk per byte of body
 `
 
+// baseLegend stands behind legend where base was measured.
+const baseLegend = `of base    embedded's requests/s as a share of base's in the same round
+us of base embedded's processor time per request as a share of base's in the same round
+`
+
 // writeText writes the report for people.
 func (r *Report) writeText(out io.Writer) {
 	fmt.Fprintf(out, "%v\n%d rounds of %v s after %v s of warm-up; packed with %s\n\n", r.Machine, r.Rounds, r.Duration, r.Warmup, r.Encoding)
 	r.writeRows(out)
-	fmt.Fprint(out, legend, "\n")
+	fmt.Fprint(out, legend)
+	if r.Machine.Base != "" {
+		fmt.Fprint(out, baseLegend)
+	}
+	fmt.Fprintln(out)
 	r.writeBars(out)
 	for _, text := range append(slices.Clone(r.Errors), r.Skipped) {
 		if text != "" {
@@ -221,7 +231,14 @@ func (r *Report) writeRows(out io.Writer) {
 	w := tabwriter.NewWriter(&table, 0, 8, 2, ' ', tabwriter.AlignRight)
 	used := slices.Clone(columns)
 	used = slices.DeleteFunc(used, func(c column) bool { return !r.has(c.figure) })
-	fmt.Fprint(w, "\trounds\tshare\tof floor\t")
+	shares := []column{{title: "share", figure: share}, {title: "of floor", figure: floorShare}}
+	if r.Machine.Base != "" {
+		shares = append(shares, column{title: "of base", figure: baseShare}, column{title: "us of base", figure: baseMicros})
+	}
+	fmt.Fprint(w, "\trounds\t")
+	for _, c := range shares {
+		fmt.Fprint(w, c.title, "\t")
+	}
 	for _, c := range used {
 		fmt.Fprint(w, c.title, "\t")
 	}
@@ -229,8 +246,8 @@ func (r *Report) writeRows(out io.Writer) {
 	for _, row := range r.Rows {
 		for _, s := range row.Subjects {
 			fmt.Fprintf(w, "%s\t%d\t", s.Name, len(s.Samples))
-			for _, f := range []figure{share, floorShare} {
-				if v, ok := s.Figures[f]; ok {
+			for _, c := range shares {
+				if v, ok := s.Figures[c.figure]; ok {
 					fmt.Fprint(w, v)
 				}
 				fmt.Fprint(w, "\t")

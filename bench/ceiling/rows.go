@@ -40,9 +40,18 @@ var (
 	ceiling   = subject{name: "ceiling"}
 	floor     = subject{name: "floor"}
 	embedded  = subject{name: "embedded"}
+	base      = subject{name: "base"} // embedded of another revision, beside it
 	withRules = subject{name: "rules"}
 	external  = subject{name: "external"}
 )
+
+// program is what the subject runs as, where that is caliper-edge.
+func (s subject) program() string {
+	if s == base {
+		return "caliper-edge-base"
+	}
+	return "caliper-edge"
+}
 
 const (
 	closed = "closed"

@@ -15,7 +15,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check faults format fuzz fuzz-nightly audit release reproduce arm64 bench bench-compare ceiling slow-sync k6 clean
+.PHONY: help build run watch test check faults format fuzz fuzz-nightly audit release reproduce arm64 bench bench-compare ceiling growth slow-sync k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-compare: ## the benchmarks of BENCH on revision BASE and on this tree in t
 
 ceiling: ## measure against a bare fasthttp, plain and with rules, about half an hour; BASE=REVISION stands beside it; CEILING='-rounds 1 -duration 1s' is a look
 	@GO=$(GO) $(GO) run ./bench/ceiling $(if $(BASE),-base $(BASE)) $(CEILING)
+
+growth: ## how cost grows with envelopes, connections, topics and encryption, about twenty minutes
+	@GO=$(GO) $(GO) run ./bench/ceiling -growth $(CEILING)
 
 slow-sync: ## what a disk with slower syncs would cost; needs strace
 	@GO=$(GO) $(GO) run ./bench/ceiling -sync-delays 1ms,3ms $(CEILING)

@@ -117,6 +117,32 @@ func TestMeasurements(t *testing.T) {
 	}
 }
 
+// TestGrowth: what is asked of the endpoints beside plain is what their names say.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	args := []string{"-growth", "-rounds", "1", "-duration", "300ms", "-warmup", "50ms", "-dir", t.TempDir(), "-json", t.TempDir() + "/json"}
+	set, err := parseFlags(append(args, "-rows", "kind=engage/items=100/"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.buildFlags, set.rows = nil, set.rows[1:] // the first is of plain alone
+	var progress bytes.Buffer
+	report, err := measureAll(t.Context(), set, &progress)
+	if err != nil || len(report.Rows) != 1 {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	found := report.Rows[0].medians()
+	for subject, topics := range map[string]float64{"plain": 1, "copies=1": 2, "copies=2": 3, "copies=4": 5, "encrypted": 1, "no-window": 1} {
+		s := found[subject]
+		if grown := s[diskShare] / found["plain"][diskShare]; !(s[requestRate] > 0) || math.Abs(grown/topics-1) > 0.25 {
+			t.Errorf("%s: %v, %.2f times the disk of plain, want about %v", subject, s, grown, topics)
+		}
+	}
+	if less := found["plain"][residentMiB] - found["no-window"][residentMiB]; less < 50 {
+		t.Errorf("without a window the endpoint takes %.0f MiB less, want the window's", less)
+	}
+}
+
 // checkEndpoints checks a closed loop on all endpoints.
 func checkEndpoints(t *testing.T, found map[string]sample) {
 	t.Helper()

@@ -38,6 +38,9 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 	case withRules.name:
 		return b.startRules(ctx, l, dir)
 	}
+	if s.config != "" {
+		return b.startConfigured(s, dir)
+	}
 	return b.startEdge(s, plainTool, dir)
 }
 

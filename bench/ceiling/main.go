@@ -7,6 +7,7 @@
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
 //	go run ./bench/ceiling -encoding zstd           messages, and the floor's groups, packed otherwise than by default
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
+//	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
@@ -32,6 +33,7 @@
 //	endpoint.go   starting the endpoints; process.go the processes behind them
 //	rules.go      the endpoint with rules, and its keys
 //	base.go       the endpoint of another revision
+//	growth.go     how cost grows: larger envelopes, more connections, copies to further topics, encryption
 //	floor.go      the floor
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
@@ -123,9 +125,10 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.DurationVar(&set.warmup, "warmup", time.Second, "how long to load it before that; three times as long for an open loop")
 	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
-	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json or slow-sync.json in bench/out)")
+	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json, growth.json or slow-sync.json in bench/out)")
 	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
+	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {
 		return set, err
@@ -138,6 +141,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
+	case *growth && delays != "":
+		return set, errors.New("-growth: not with -sync-delays")
 	case other != "" && delays != "":
 		return set, errors.New("-base: not with -sync-delays")
 	}
@@ -146,6 +151,9 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	}
 	file := "ceiling.json"
 	all := ceilingRows()
+	if *growth {
+		file, all = "growth.json", growthRows()
+	}
 	if delays != "" {
 		file = "slow-sync.json"
 		if all, err = slowSyncRows(delays); err != nil {

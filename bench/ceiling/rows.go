@@ -34,6 +34,8 @@ type subject struct {
 	// traced runs the endpoint below strace, which makes every sync longer by delay.
 	traced bool
 	delay  time.Duration
+	// config is a configuration file for the endpoint, see startConfigured.
+	config string
 }
 
 var (
@@ -108,7 +110,7 @@ func slowSyncRows(delays string) ([]row, error) {
 		if d <= 0 || d > time.Second {
 			return nil, fmt.Errorf("%v, want up to 1s", d)
 		}
-		subjects = append(subjects, subject{"sync+" + d.String(), true, d})
+		subjects = append(subjects, subject{name: "sync+" + d.String(), traced: true, delay: d})
 	}
 	var rows []row
 	for _, connections := range []int{64, 256, 1024, 4096} {

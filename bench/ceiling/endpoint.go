@@ -28,17 +28,20 @@ type endpoint struct {
 
 // start starts a subject for a load, with its data below dir, which is empty.
 func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endpoint, error) {
-	switch s.name {
-	case ceiling.name:
+	switch {
+	case s == ceiling:
 		return startOwn(dir, constantCommand)
-	case floor.name:
-		return startOwn(dir, floorCommand, dir, b.encoding)
-	case external.name:
+	case s == floor:
+		return startOwn(dir, floorCommand, dir, b.encoding, "")
+	case s.without == withoutPack, s.without == withoutAll:
+		return startOwn(dir, floorCommand, dir, "none", s.without)
+	case s.without != "":
+		return startOwn(dir, floorCommand, dir, b.encoding, s.without)
+	case s == external:
 		return b.startExternal(dir)
-	case withRules.name:
+	case s == withRules:
 		return b.startRules(ctx, l, dir)
-	}
-	if s.config != "" {
+	case s.config != "":
 		return b.startConfigured(s, dir)
 	}
 	return b.startEdge(s, plainTool, dir)

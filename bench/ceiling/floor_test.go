@@ -18,19 +18,31 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// TestFloorKeepsWhatItAnswers posts from several connections and finds every body that was answered in the file.
-func TestFloorKeepsWhatItAnswers(t *testing.T) {
+// runFloor runs the floor until the test ends and returns where it listens, and its file.
+func runFloor(t *testing.T, encoding, without string) (url, file string) {
+	t.Helper()
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- serveFloor(ctx, dir, "zstd", in) }()
+	go func() { ended <- serveFloor(ctx, dir, encoding, without, in) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 	line := make([]byte, 100)
 	n, err := out.Read(line)
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + strings.TrimSpace(strings.TrimPrefix(string(line[:n]), "listening on "))
+	return "http://" + strings.TrimSpace(strings.TrimPrefix(string(line[:n]), "listening on ")), filepath.Join(dir, floorFile)
+}
+
+// TestFloorKeepsWhatItAnswers posts from several connections and finds every body that was answered in the file.
+func TestFloorKeepsWhatItAnswers(t *testing.T) {
+	url, file := runFloor(t, "zstd", "")
 	post := func(body []byte) int {
 		r, err := http.Post(url, "application/json", bytes.NewReader(body))
 		if err != nil {
@@ -55,7 +67,7 @@ func TestFloorKeepsWhatItAnswers(t *testing.T) {
 			t.Errorf("status %d", status)
 		}
 	}
-	stored := readGroups(t, filepath.Join(dir, floorFile))
+	stored := readGroups(t, file)
 	for _, body := range bodies {
 		if bytes.Count(stored, body) != 1 {
 			t.Errorf("answered, and stored %d times: %s", bytes.Count(stored, body), body)
@@ -64,9 +76,34 @@ func TestFloorKeepsWhatItAnswers(t *testing.T) {
 	if status := post([]byte("{\"data\":[{\"id\":\"\x01\"}]}")); status != 400 {
 		t.Errorf("a raw control character is answered %d: the pass is not strict", status)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+}
+
+// TestFloorWithout: what is left out is left out, and the rest is as it was.
+func TestFloorWithout(t *testing.T) {
+	plain := []byte(`{"data":[` + strings.Repeat(`"a",`, 1000) + `""]}`)
+	for _, c := range []struct {
+		encoding, without string
+		broken            int  // what is answered to what is no JSON
+		packed            bool // the group in the file
+	}{{"snappy", "", 400, true}, {"snappy", withoutPass, 200, true}, {"none", withoutPack, 400, false}, {"none", withoutAll, 200, false}} {
+		url, file := runFloor(t, c.encoding, c.without)
+		for body, want := range map[string]int{string(plain): 200, "{": c.broken} {
+			r, err := http.Post(url, "application/json", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body.Close()
+			if r.StatusCode != want {
+				t.Errorf("without %q: %.10s is answered %d, want %d", c.without, body, r.StatusCode, want)
+			}
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if packed := !bytes.Contains(text, plain); packed != c.packed {
+			t.Errorf("without %q: packed is %v", c.without, packed)
+		}
 	}
 }
 
@@ -81,13 +118,15 @@ func readGroups(t *testing.T, file string) (all []byte) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	for len(text) > 0 {
+	for {
 		size, n := binary.Uvarint(text)
+		if size == 0 { // not written yet
+			return all
+		}
 		bodies, err := d.DecodeAll(text[n:n+int(size)], nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		all, text = append(all, bodies...), text[n+int(size):]
 	}
-	return all
 }

@@ -16,19 +16,24 @@ import (
 func growthRows() []row {
 	var rows []row
 	plain := subject{name: "plain"} // embedded, for which there are no bars here
+	noWindow := subject{name: "no-window", config: "duplicates_ids: 0\n"}
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		for _, items := range []int{1, 10, 100, 1000} {
 			rows = append(rows, row{load{kind, items}, 64, closed, []subject{plain}})
 		}
 		for _, connections := range []int{8, 256, 1024, 4096, 15000} {
-			rows = append(rows, row{load{kind, 1}, connections, closed, []subject{plain}})
+			subjects := []subject{plain}
+			if connections == 1024 { // there is a bar for its memory
+				subjects = append(subjects, noWindow)
+			}
+			rows = append(rows, row{load{kind, 1}, connections, closed, subjects})
 		}
 	}
 	asked := []subject{
 		plain,
 		{name: "copies=1", config: copies(1)}, {name: "copies=2", config: copies(2)}, {name: "copies=4", config: copies(4)},
 		{name: "encrypted", config: "store_key: ${DIR}/" + storeKeyFile + "\n"},
-		{name: "no-window", config: "duplicates_ids: 0\n"},
+		noWindow,
 	}
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		rows = append(rows, row{load{kind, 1}, 256, closed, asked}, row{load{kind, 100}, 64, closed, asked})

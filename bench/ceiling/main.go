@@ -8,13 +8,14 @@
 //	go run ./bench/ceiling -encoding zstd           messages, and the floor's groups, packed otherwise than by default
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
 //	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
+//	go run ./bench/ceiling -limit                   instead: what each part of the floor costs
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
 //
 //	ceiling    fasthttp with its defaults: it reads the body and answers 65 constant bytes
-//	floor      the same, and before the answer the least that durability costs: one strict pass of sonic over the body, a
-//	           copy into a group, packed, appended to a file and synced
+//	floor      the same, and before the answer the least that durability costs: one strict pass over the body, a copy into a
+//	           group, packed, written to a file and synced
 //	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
 //	base       with -base: embedded as that revision has it, built from a worktree of git and given the same flags
 //	rules      embedded with the rules of examples/caliper-edge.yaml: Engage's events are enriched, with keys from the key map
@@ -76,8 +77,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case len(args) == 1 && args[0] == constantCommand:
 		return exitCode(serveConstant(ctx, stdout), stderr)
-	case len(args) == 3 && args[0] == floorCommand:
-		return exitCode(serveFloor(ctx, args[1], args[2], stdout), stderr)
+	case len(args) == 4 && args[0] == floorCommand:
+		return exitCode(serveFloor(ctx, args[1], args[2], args[3], stdout), stderr)
 	}
 	set, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -125,10 +126,11 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.DurationVar(&set.warmup, "warmup", time.Second, "how long to load it before that; three times as long for an open loop")
 	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
-	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json, growth.json or slow-sync.json in bench/out)")
+	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json, or the name of what is measured instead, in bench/out)")
 	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
 	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption")
+	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, and without all three")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {
 		return set, err
@@ -141,20 +143,21 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
-	case *growth && delays != "":
-		return set, errors.New("-growth: not with -sync-delays")
+	case *growth && *limit, delays != "" && (*growth || *limit):
+		return set, errors.New("-growth, -limit, -sync-delays: want one of them")
 	case other != "" && delays != "":
 		return set, errors.New("-base: not with -sync-delays")
 	}
 	if _, err := pipeline.ParseEncoding(set.encoding); err != nil {
 		return set, fmt.Errorf("-encoding: %w", err)
 	}
-	file := "ceiling.json"
-	all := ceilingRows()
-	if *growth {
+	file, all := "ceiling.json", ceilingRows()
+	switch {
+	case *growth:
 		file, all = "growth.json", growthRows()
-	}
-	if delays != "" {
+	case *limit:
+		file, all = "limit.json", limitRows()
+	case delays != "":
 		file = "slow-sync.json"
 		if all, err = slowSyncRows(delays); err != nil {
 			return set, fmt.Errorf("-sync-delays: %w", err)

@@ -105,11 +105,15 @@ func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sa
 	return samples, nil
 }
 
-// turns is the order of the subjects in a round. It moves on by one in each; of embedded and base, where both are there,
+// turns is the order of the subjects in a round. It moves on by one in each and goes the other way in every other, so that
+// none always comes after the same one, with whose pages the disk may still be busy. Of embedded and base, where both are there,
 // base comes first in every other.
 func turns(subjects []subject, round int) []subject {
 	at := round % len(subjects)
 	order := slices.Concat(subjects[at:], subjects[:at])
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
 	one, other := slices.Index(order, embedded), slices.Index(order, base)
 	if other >= 0 && (other < one) != (round%2 == 1) {
 		order[one], order[other] = base, embedded

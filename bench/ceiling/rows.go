@@ -36,6 +36,8 @@ type subject struct {
 	delay  time.Duration
 	// config is a configuration file for the endpoint, see startConfigured.
 	config string
+	// without is what a floor leaves out.
+	without string
 }
 
 var (
@@ -117,6 +119,22 @@ func slowSyncRows(delays string) ([]row, error) {
 		rows = append(rows, row{load{corpus.Mix, 1}, connections, closed, subjects})
 	}
 	return rows, nil
+}
+
+// limitRows are those of -limit: what the floor is without each of the things that make it dearer than the ceiling, and without all.
+func limitRows() []row {
+	subjects := []subject{ceiling, floor}
+	for _, without := range []string{withoutPass, withoutPack, withoutSync, withoutAll} {
+		subjects = append(subjects, subject{name: "no-" + without, without: without})
+	}
+	subjects = append(subjects, embedded)
+	var rows []row
+	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
+		for _, s := range []shape{{1, 64, closed}, {1, 256, closed}, {1, 1024, closed}, {100, 64, closed}} {
+			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, subjects})
+		}
+	}
+	return rows
 }
 
 func needsExternal(rows []row) bool {

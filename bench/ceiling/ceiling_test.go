@@ -148,7 +148,7 @@ func checkEndpoints(t *testing.T, found map[string]sample) {
 	t.Helper()
 	first := found[ceiling.name]
 	for subject, s := range found {
-		for _, f := range []figure{requestRate, eventRate, endpointMicros, serversMicros, generatorMicros, generatorShare, p50, residentMiB} {
+		for _, f := range []figure{requestRate, eventRate, endpointMicros, serversMicros, generatorMicros, generatorShare, busyShare, p50, residentMiB} {
 			if !(s[f] > 0) {
 				t.Errorf("%s: %s is %v", subject, f, s[f])
 			}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +35,10 @@ const (
 	serversMicros   figure = "servers_us_per_request"
 	generatorMicros figure = "generator_us_per_request"
 	generatorShare  figure = "generator_share_of_processors"
-	p50, p99        figure = "p50_ms", "p99_ms"
+	// busyShare is the part of all processors that servers and generator take together: where it is well below 1, requests
+	// wait for each other or for the disk, and not for a processor.
+	busyShare figure = "busy_share_of_processors"
+	p50, p99  figure = "p50_ms", "p99_ms"
 	// Resident memory of the endpoint's process, nats-server not included, when the load has just ended and at its peak.
 	residentMiB, peakMiB figure = "resident_mib", "peak_resident_mib"
 	// diskShare is what the store grew by on disk for each byte of the bodies, warm-up included.
@@ -264,6 +268,7 @@ func (b *bench) runLoadtest(ctx context.Context, e *endpoint, r row, rate float6
 	if e.store != nil {
 		found[storeMicros] = report.Processes[1].Micros
 	}
+	found[busyShare] = report.Requests * (found[serversMicros] + report.Generator.Micros) / 1e6 / float64(runtime.NumCPU())
 	if rate > 0 {
 		found[dueRate] = rate
 	}

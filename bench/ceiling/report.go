@@ -186,18 +186,19 @@ type column struct {
 
 var columns = []column{
 	{"req/s", requestRate, 1}, {"events/s", eventRate, 1}, {"server us", endpointMicros, 1}, {"nats us", storeMicros, 1},
-	{"load us", generatorMicros, 1}, {"load %", generatorShare, 100}, {"sonic us", sonicMicros, 1}, {"above", aboveCeiling, 1},
-	{"p50 ms", p50, 1}, {"p99 ms", p99, 1}, {"peak MiB", peakMiB, 1}, {"batch", batchRecords, 1}, {"disk", diskShare, 1},
+	{"load us", generatorMicros, 1}, {"load %", generatorShare, 100}, {"busy %", busyShare, 100}, {"sonic us", sonicMicros, 1}, {"above", aboveCeiling, 1},
+	{"p50 ms", p50, 1}, {"p99 ms", p99, 1}, {"of allowed", p99OfAllowed, 1}, {"peak MiB", peakMiB, 1}, {"batch", batchRecords, 1}, {"disk", diskShare, 1},
 }
 
 const legend = `Medians of the rounds.
 share      of the requests/s of the row's first line in the same round, median (least..most)
 of floor   of the floor's requests/s in the same round
 server us  processor time per request of the endpoint; nats us: of the nats-server beside it; load us: of the generator
-load %     the generator's part of all processors
+load %     the generator's part of all processors; busy %: of servers and generator together
 sonic us   processor time of a strict pass of sonic over the body
 above      processor time per request above the ceiling's, nats-server included, in such passes
 p50, p99   latency; in an open loop from when a request was due
+of allowed p99 as a part of twice the ceiling's at the same rate and 5 ms
 peak       resident memory of the endpoint at its peak
 batch      records in a stored message
 disk       bytes on disk per byte of body

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,12 +78,12 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.Float64Var(&c.zstd, "zstd", 0, "share of requests packed with zstd, 0 to 1")
 	fs.IntVar(&c.distinct, "distinct", 4096, "different events for each size of envelope; 1 repeats one event, but for its id")
 	fs.Uint64Var(&c.seed, "seed", 1, "of events, mix and readers; ids are new in each run")
-	fs.BoolVar(&c.ledger, "ledger", false, "read the topics back and prove that every acknowledged event is stored; half a byte of memory per event")
+	fs.BoolVar(&c.ledger, "ledger", false, "read the topics back and prove that every acknowledged event is stored in the topics that its answer names; four bytes of memory per event. Ids of what is amiss are listed up to 100,000, the rest is counted. Events stored twice are told and leave the exit status: delivery is at least once, since a publish that timed out may be stored all the same")
 	fs.StringVar(&c.dataDir, "data-dir", "data", "with -ledger: data folder of the endpoint, for its embedded server")
 	fs.StringVar(&c.natsURL, "nats-url", "", "with -ledger: the external server instead")
 	fs.StringVar(&c.prefix, "prefix", "caliper", "with -ledger: begins the names of streams")
 	fs.BoolVar(&c.sinceStart, "since-start", false, "with -ledger: read the topics from their first message, for when the clocks of store and host disagree")
-	fs.StringVar(&topics, "topics", pipeline.TopicStandard+","+pipeline.TopicEntities, "with -ledger: topics to read")
+	fs.StringVar(&topics, "topics", pipeline.TopicStandard+","+pipeline.TopicEntities, "with -ledger: topics to read beside those that answers name")
 	fs.Float64Var(&c.maxErrors, "max-errors", 0, "share of requests that may fail for a good verdict, 0 to 1")
 	fs.Func("pid", "report what this process takes of the processors in the window too, such as the endpoint; may be repeated (Linux)", func(text string) error {
 		pid, err := strconv.Atoi(text)
@@ -130,6 +131,7 @@ func (c config) check() error {
 	share("gzip", c.gzip)
 	share("zstd", c.zstd)
 	share("max-errors", c.maxErrors)
+	demand(!slices.Contains(c.topics, pipeline.TopicRejected), "-topics %s holds what was refused: leave it away", pipeline.TopicRejected)
 	demand(c.distinct >= 1 && c.distinct <= 1<<20, "-distinct %d, want 1 to %d", c.distinct, 1<<20)
 	return errors.Join(errs...)
 }

@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"caliperedge/edge"
 	"caliperedge/edge/tokenmap"
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/rules"
 	"caliperedge/pipeline/stream"
 )
 
@@ -36,12 +39,15 @@ type endpoint struct {
 	dataDir string
 }
 
-func startEndpoint(t *testing.T) *endpoint {
+func startEndpoint(t *testing.T) *endpoint { return startCopying(t, "[]") }
+
+// startCopying has further topics, and rules as a configuration file has them.
+func startCopying(t *testing.T, text string) *endpoint {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	dir := t.TempDir()
 	layout := stream.Layout{Prefix: "caliper"}
-	topics := []string{pipeline.TopicStandard, pipeline.TopicEntities}
+	topics := []string{pipeline.TopicStandard, pipeline.TopicEntities, "enriched", "quarantine", "live", "other"}
 	for _, name := range topics {
 		layout.Topics = append(layout.Topics, stream.Topic{Name: name, MaxAge: time.Hour, MaxBytes: 1 << 30})
 	}
@@ -50,7 +56,19 @@ func startEndpoint(t *testing.T) *endpoint {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	p, err := pipeline.New(pipeline.Config{Topics: topics, Encoding: pipeline.EncodingSnappy, MaxMessageBytes: store.MaxMessageBytes(),
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	list, err := rules.ReadRules(doc.Content[0], "test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copies, err := rules.Compile(rules.Config{Rules: list, Topics: topics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pipeline.New(pipeline.Config{Topics: topics, Rules: copies, Encoding: pipeline.EncodingSnappy, MaxMessageBytes: store.MaxMessageBytes(),
 		PublishTimeout: 20 * time.Second}, store, quiet) // a disk shared with other tests stalls for seconds
 	if err != nil {
 		t.Fatal(err)

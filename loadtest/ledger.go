@@ -31,8 +31,8 @@ func (r runID) parse(name, counter uint64) (sender int, event uint64, ok bool) {
 	return sender, event, name>>senderBits == r.upper && counter>>eventBits == r.lower
 }
 
-// ledger keeps for each event of a run what it was answered, and later how often it was found in the topics: four bits
-// for each. While the load runs each account belongs to its sender.
+// ledger keeps for each event of a run what it was answered, and later in which topics it was found: four bytes for
+// each. While the load runs each account belongs to its sender.
 type ledger struct {
 	run      runID
 	accounts []account
@@ -44,9 +44,18 @@ func newLedger(run runID, senders int) *ledger {
 
 // account is the ledger of one sender. The methods that a sender uses do nothing on nil: there is no ledger.
 type account struct {
-	sent  uint64
-	marks []byte // of events 0 and 1, 2 and 3, …: two bits outcome, two bits times found
+	sent    uint64
+	entries []entry
 }
+
+// entry is what is known of an event. found has the bit of each topic that holds it, and twice where one does so more than
+// once.
+type entry struct{ answered, found fate }
+
+const twice fate = 1 << maxTopics
+
+// in are the topics that hold the event.
+func (e entry) in() fate { return e.found &^ twice }
 
 // grow makes room for the events below sent; they are unclear.
 func (a *account) grow(sent uint64) {
@@ -54,8 +63,8 @@ func (a *account) grow(sent uint64) {
 		return
 	}
 	a.sent = sent
-	for uint64(len(a.marks))*2 < sent {
-		a.marks = append(a.marks, 0)
+	for uint64(len(a.entries)) < sent {
+		a.entries = append(a.entries, entry{})
 	}
 }
 
@@ -65,27 +74,15 @@ func (a *account) settle(first uint64, items int, j judgement) {
 		return
 	}
 	for i := range items {
-		o := j.all
-		if j.routes != nil {
-			o = refused
-			if j.routes.taken[i] {
-				o = acknowledged
-			}
-		}
-		n := first + uint64(i)
-		a.marks[n/2] |= byte(o) << (4 * (n % 2))
+		a.entries[first+uint64(i)].answered = j.of(i)
 	}
 }
 
-// found notes that an event is in a topic.
-func (a *account) found(n uint64) {
-	if times := a.times(n); times < 3 {
-		shift := 4*(n%2) + 2
-		a.marks[n/2] = a.marks[n/2]&^(3<<shift) | byte(times+1)<<shift
+// found notes that an event is in a topic, and where it counts that it was there already.
+func (a *account) found(n uint64, topic fate, counts bool) {
+	e := &a.entries[n]
+	if counts && e.found&topic != 0 {
+		e.found |= twice
 	}
+	e.found |= topic
 }
-
-func (a *account) outcome(n uint64) outcome { return outcome(a.marks[n/2] >> (4 * (n % 2)) & 3) }
-
-// times is how often an event was found: 3 stands for 3 or more.
-func (a *account) times(n uint64) int { return int(a.marks[n/2] >> (4*(n%2) + 2) & 3) }

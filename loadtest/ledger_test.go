@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -148,29 +151,89 @@ func TestRunsAreApart(t *testing.T) {
 func TestAccountKeepsNeighboursApart(t *testing.T) {
 	l := newLedger(newRunID(), 2)
 	a := &l.accounts[1]
-	routes := &routes{taken: []bool{true, false, true}}
 	a.grow(7)
-	a.settle(0, 3, judgement{routes: routes})
+	a.settle(0, 3, judgement{each: []fate{1, refused, 3}})
 	a.settle(3, 2, judgement{all: refused})
 	a.settle(5, 1, judgement{})
-	a.settle(6, 1, judgement{all: acknowledged})
-	for n := range uint64(7) {
-		for range n { // event n is found n times
-			a.found(n)
-		}
-	}
-	want := []outcome{acknowledged, refused, acknowledged, refused, refused, unclear, acknowledged}
-	for n := range uint64(7) {
-		if got := a.outcome(n); got != want[n] {
-			t.Errorf("event %d: outcome %d, want %d", n, got, want[n])
-		}
-		if got := a.times(n); got != min(int(n), 3) {
-			t.Errorf("event %d: found %d times, want %d", n, got, min(n, 3))
-		}
+	a.settle(6, 1, judgement{all: somewhere})
+	a.found(2, 1, true)
+	a.found(2, 2, true)
+	a.found(3, 2, true)
+	a.found(3, 2, true)
+	a.found(5, 2, false)
+	a.found(5, 2, false)
+	want := []entry{{1, 0}, {refused, 0}, {3, 3}, {refused, 2 | twice}, {refused, 0}, {unclear, 2}, {somewhere, 0}}
+	if !slices.Equal(a.entries, want) {
+		t.Errorf("%v, want %v", a.entries, want)
 	}
 	var none *account // no ledger
 	none.grow(1)
 	none.settle(0, 1, judgement{})
+}
+
+// TestTopicsAreToldApart has a liar change what the answer says about events that are stored in standard, with a copy in live.
+func TestTopicsAreToldApart(t *testing.T) {
+	t.Parallel()
+	e := startCopying(t, "[{name: copy, when: {type: NavigationEvent}, also: live}]")
+	for _, test := range []struct {
+		name, says                  string // the answer, of topics; nothing where it is the endpoint's
+		drop                        bool   // the event
+		missing, misplaced, verdict string
+	}{
+		{"honest", "", false, "map[]", "map[]", ""},
+		{"said of two, stored in one", "live other standard", false, "map[other:20]", "map[]", "20 acknowledged events are not stored where"},
+		{"stored in one more than said", "live", false, "map[]", "map[standard:20]", "20 events are stored in topics"},
+		{"another topic", "live other", false, "map[other:20]", "map[standard:20]", "20 acknowledged events are not stored where"},
+		{"moved out of quarantine", "live quarantine", false, "map[]", "map[]", ""},
+		{"lost in quarantine", "live quarantine", true, "map[live:20 quarantine:20]", "map[]", "20 acknowledged events are not stored where"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			url := startLiar(t, e.url, func(l *liar, n int64, w http.ResponseWriter, r *http.Request, body []byte) {
+				body = bytes.ReplaceAll(body, []byte(`"ViewEvent"`), []byte(`"NavigationEvent"`))
+				body = bytes.ReplaceAll(body, []byte(`"Viewed"`), []byte(`"NavigatedTo"`))
+				status, text := 200, []byte(nil)
+				if !test.drop {
+					status, text = l.forward(r, body)
+				}
+				if says := strings.Fields(test.says); len(says) > 0 {
+					text = []byte(`{"accepted":1,"rejected":0,"topics":{"` + strings.Join(says, `":"","`) + `":""}}`)
+				}
+				reply(w, status, text)
+			})
+			code, r := loadtest(t, t.Context(), url, "-connections", "1", "-rate", "40", "-duration", "500ms", "-warmup", "0s",
+				"-ledger", "-data-dir", e.dataDir)
+			a := r.Ledger
+			if a == nil {
+				t.Fatalf("exit %d, no ledger: %q", code, r.Verdict)
+			}
+			if got := fmt.Sprint(a.Missing.Topics); got != test.missing {
+				t.Errorf("missing %s, want %s", got, test.missing)
+			}
+			if got := fmt.Sprint(a.Misplaced.Topics); got != test.misplaced {
+				t.Errorf("misplaced %s, want %s", got, test.misplaced)
+			}
+			if a.Repeated.Events != 0 || a.Acknowledged != 20 {
+				t.Errorf("%d acknowledged, %d repeated: a copy in another topic is no repetition", a.Acknowledged, a.Repeated.Events)
+			}
+			if verdict := strings.Join(r.Verdict, "; "); !strings.HasPrefix(verdict, test.verdict) || (verdict == "") != (test.verdict == "") {
+				t.Errorf("verdict %q, want %q", verdict, test.verdict)
+			}
+		})
+	}
+}
+
+// TestReading: what moves while the topics are read is met.
+func TestReading(t *testing.T) {
+	f := func(asked, named, want string) {
+		t.Helper()
+		if got := strings.Join(reading(strings.Fields(asked), strings.Fields(named)), " "); got != want {
+			t.Errorf("asked for %s, named %s: %s is read, want %s", asked, named, got, want)
+		}
+	}
+	f("standard entities", "", "standard entities")
+	f("standard entities", "live standard", "standard entities live")
+	f("standard", "entities quarantine", "quarantine quarantine standard entities enriched")
 }
 
 func TestRunID(t *testing.T) {

@@ -25,7 +25,8 @@ type load struct {
 	cfg      config
 	mix      *mix
 	counters *counters
-	ledger   *ledger // nil unless asked for
+	topics   topicBits // that answers name
+	ledger   *ledger   // nil unless asked for
 	senders  []*sender
 	start    time.Time    // of the clock
 	ends     atomic.Int64 // ns on the clock
@@ -43,10 +44,11 @@ func newLoad(cfg config) (*load, error) {
 	}
 	for i := range cfg.connections {
 		s := &sender{
-			load:  l,
-			rand:  rand.New(rand.NewPCG(cfg.seed, uint64(i))),
-			shard: l.counters.of(i),
-			wire:  wire{timeout: cfg.timeout},
+			load:   l,
+			rand:   rand.New(rand.NewPCG(cfg.seed, uint64(i))),
+			shard:  l.counters.of(i),
+			wire:   wire{timeout: cfg.timeout},
+			routes: routes{topics: &l.topics},
 		}
 		s.name, s.first = run.id(i, 0)
 		switch {

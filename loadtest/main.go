@@ -10,7 +10,7 @@
 // could be sent, so a stall counts for everything that was due in it (no coordinated omission).
 //
 // Every event of every run has an id of its own, put into ready bodies in place. It names sender and counter, so that the
-// ledger needs four bits for an event, and can say of each one that is missing whose it was and when.
+// ledger needs four bytes for an event, and can say of each one that is missing whose it was and when.
 //
 // The parts, in the order in which a request meets them:
 //
@@ -18,7 +18,7 @@
 //	shelf.go      the envelope that is sent, and its HTTP head
 //	sender.go     one connection: send, wait, judge the answer
 //	wire.go       HTTP/1.1, as little of it as sensors need
-//	answer.go     which items an answer says are durable
+//	answer.go     in which topics an answer says the items are
 //	tally.go      what is counted, second by second
 //	ledger.go     what each event was answered; audit.go reads the topics back and compares
 //	report.go     text, JSON and verdict; html.go the page with charts
@@ -100,7 +100,7 @@ func measure(ctx context.Context, cfg config, stderr io.Writer) (*Result, error)
 	if cfg.ledger {
 		fmt.Fprintln(stderr, "reading the topics back")
 		// An interrupted run is proved like any other.
-		audit, err := l.ledger.audit(context.WithoutCancel(ctx), cfg, began)
+		audit, err := l.ledger.audit(context.WithoutCancel(ctx), cfg, began, &l.topics)
 		result.prove(audit, err)
 	}
 	return result, nil

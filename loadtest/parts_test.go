@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -68,43 +69,71 @@ func TestReaderSchedule(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	var r routes
-	f := func(body string, want ...bool) {
+	r := routes{topics: &topicBits{}}
+	const standard, enriched, live = fate(1), fate(2), fate(4)
+	f := func(body string, want ...fate) {
 		t.Helper()
-		if got := r.parse([]byte(body), len(want)); !got || !slices.Equal(r.taken, want) {
-			t.Errorf("%s: %v %v, want %v", body, got, r.taken, want)
+		if got := r.parse([]byte(body), len(want)); !got || !slices.Equal(r.each, want) {
+			t.Errorf("%s: %v %v, want %v", body, got, r.each, want)
 		}
 	}
-	f(`{"accepted":1,"rejected":1,"topics":{"standard":"standard:1"},"routes":["standard",null]}`, true, false)
-	f(`{"routes":[null,null,"entities"]}`, false, false, true)
-	f(`{"routes":[["standard","enriched"],null,["standard"]],"duplicates":1}`, true, false, true)
+	f(`{"accepted":1,"rejected":1,"topics":{"standard":"standard:1"},"routes":["standard",null]}`, standard, refused)
+	f(`{"routes":[null,null,"enriched"]}`, refused, refused, enriched)
+	f(`{"routes":[["standard","live"],null,["standard"]],"duplicates":1}`, standard|live, refused, standard)
 	for _, body := range []string{``, `{}`, `{"routes":[]}`, `{"routes":["standard"]}`, `{"routes":["standard",null,null]}`, `{"routes":["standard",nul`,
-		`{"routes":["standard",`, `{"routes":[["standard",null`, `{"routes":[7,8]}`} {
+		`{"routes":["standard",`, `{"routes":[["standard",null`, `{"routes":[7,8]}`, `{"routes":[[],"standard"]}`, `{"routes":[["standard"`, `{"routes":["standard" null]`} {
 		if r.parse([]byte(body), 2) {
-			t.Errorf("%s: two routes %v", body, r.taken)
+			t.Errorf("%s: two routes %v", body, r.each)
 		}
+	}
+	topics := func(body string, want fate) {
+		t.Helper()
+		if got := r.parseTopics([]byte(body)); got != want {
+			t.Errorf("%s: topics %b, want %b", body, got, want)
+		}
+	}
+	topics(`{"accepted":2,"rejected":0,"topics":{"standard":"standard:1,standard:2"}}`, standard)
+	topics(`{"topics":{"live":"","enriched":"enriched:7"},"debug":true}`, enriched|live)
+	for _, body := range []string{``, `{}`, `{"topics":{}}`, `{"topics":{"standard"}}`, `{"topics":{"standard":"stand`, `{"topics":{"standard":"standard:1",`} {
+		topics(body, 0)
+	}
+	for i := range maxTopics - 3 {
+		if got := r.topics.of(fmt.Append(nil, "t", i)); got != 8<<i {
+			t.Errorf("topic %d has the bits %b", i+3, got)
+		}
+	}
+	if r.topics.of([]byte("live")) != live || r.topics.full.Load() {
+		t.Error("a topic has lost its bit")
+	}
+	if r.topics.of([]byte("too many")) != somewhere || !r.topics.full.Load() {
+		t.Error("one topic too many is no matter")
 	}
 }
 
 func TestJudge(t *testing.T) {
 	both, half, none := []bool{false, false}, []bool{true, false}, []bool{true, true}
-	f := func(status int, body string, want int, faulty []bool, outcome outcome, durable int, expected bool) {
+	f := func(ledger bool, status int, body string, want int, faulty []bool, durable int, expected bool, fates ...fate) {
 		t.Helper()
-		var r routes
-		j := judge(&answer{status: status, body: []byte(body)}, want, faulty, &r)
-		if j.all != outcome || j.durable != durable || j.expected != expected {
-			t.Errorf("%d %s where %d is deserved: %+v", status, body, want, j)
+		r := routes{topics: &topicBits{}}
+		j := judge(&answer{status: status, body: []byte(body)}, want, faulty, &r, ledger)
+		if got := []fate{j.of(0), j.of(1)}; !slices.Equal(got, fates) || j.durable != durable || j.expected != expected {
+			t.Errorf("%d %s where %d is deserved: %+v, want %v", status, body, want, j, fates)
 		}
 	}
-	f(200, ``, 200, both, acknowledged, 2, true)
-	f(200, ``, 202, half, acknowledged, 2, false)
-	f(202, `{"routes":[null,"standard"]}`, 202, half, unclear, 1, true)
-	f(202, `{"routes":["standard",null]}`, 202, half, unclear, 1, false)
-	f(202, `{}`, 202, half, unclear, 0, false)
-	f(400, ``, 400, none, refused, 0, true)
-	f(401, ``, 200, both, refused, 0, false)
-	f(500, ``, 200, both, unclear, 0, false)
-	f(503, ``, 200, both, unclear, 0, false)
+	f(false, 200, ``, 200, both, 2, true, somewhere, somewhere)
+	f(false, 200, ``, 202, half, 2, false, somewhere, somewhere)
+	f(true, 200, `{"accepted":2,"rejected":0,"topics":{"a":"a:1","b":"b:1"}}`, 200, both, 2, true, 3, 3)
+	f(true, 200, `{"accepted":1,"rejected":0,"topics":{"a":"a:1","b":"b:1"}}`, 200, both, 2, false, 3, 3)
+	f(true, 200, `{"accepted":2,"rejected":0,"topics":{"a":"a:1","b":"b:1"},"routes":["b",["b","a"]]}`, 200, both, 2, true, 1, 3)
+	f(true, 200, `{"accepted":2,"rejected":0,"topics":{"a":"a:1"},"routes":["a"]}`, 200, both, 2, false, somewhere, somewhere)
+	f(true, 200, `{"accepted":2,"rejected":0}`, 200, both, 2, false, somewhere, somewhere)
+	f(false, 202, `{"routes":[null,"standard"]}`, 202, half, 1, true, refused, 1)
+	f(false, 202, `{"routes":["standard",null]}`, 202, half, 1, false, 1, refused)
+	f(true, 202, `{}`, 202, half, 0, false, unclear, unclear)
+	f(true, 400, ``, 400, none, 0, true, refused, refused)
+	f(true, 401, ``, 200, both, 0, false, refused, refused)
+	f(true, 500, ``, 200, both, 0, false, unclear, unclear)
+	f(true, 503, ``, 200, both, 0, false, unclear, unclear)
 }
 
 // scripted is a connection on which an answer arrives, in pieces as the reader has it.

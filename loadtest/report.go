@@ -226,7 +226,8 @@ func (r *Result) prove(a *Audit, err error) {
 		finding *Finding
 		text    string
 	}{
-		{&a.Missing, "%d acknowledged events are not stored"},
+		{&a.Missing, "%d acknowledged events are not stored where their answers say"},
+		{&a.Misplaced, "%d events are stored in topics of which their answers say nothing"},
 		{&a.RefusedStored, "%d events are stored although they were refused"},
 		{&a.NeverSent, "%d events are stored that were never sent"},
 	} {
@@ -308,10 +309,11 @@ func counted(counts map[string]int64) string {
 const maxPrinted = 10
 
 func (a *Audit) writeText(out io.Writer) {
-	fmt.Fprintf(out, "ledger: %d acknowledged, %d refused, %d unclear (%d of them stored); %d records read in %.1f s, %d of others\n",
-		a.Acknowledged, a.Refused, a.Unclear, a.UnclearStored, a.Records, a.Seconds, a.Others)
+	fmt.Fprintf(out, "ledger: %d acknowledged, %d refused, %d unclear (%d of them stored); %d records of %s read in %.1f s, %d of others\n",
+		a.Acknowledged, a.Refused, a.Unclear, a.UnclearStored, a.Records, strings.Join(a.Topics, ", "), a.Seconds, a.Others)
 	a.Missing.writeText(out, "acknowledged and missing")
-	a.Repeated.writeText(out, "stored more than once")
+	a.Misplaced.writeText(out, "in a topic that was not said")
+	a.Repeated.writeText(out, "stored more than once in a topic, as delivery may")
 	a.RefusedStored.writeText(out, "refused and stored")
 	a.NeverSent.writeText(out, "never sent and stored")
 }
@@ -320,6 +322,9 @@ func (f *Finding) writeText(out io.Writer, what string) {
 	fmt.Fprintf(out, "  %s: %d", what, f.Events)
 	if f.Places != nil {
 		fmt.Fprintf(out, " (%s)", counted(f.Places))
+	}
+	if f.Topics != nil {
+		fmt.Fprintf(out, ", by topic %s", counted(f.Topics))
 	}
 	fmt.Fprintln(out)
 	for i, s := range f.Spans {

@@ -83,8 +83,11 @@ func (s *sender) waitUntil(due time.Duration) bool {
 func (s *sender) abandon(due time.Duration) {
 	now := s.load.clock()
 	s.shard.count(func(t *tally) {
-		for ; due < s.load.end(); due, _ = s.schedule.next() {
+		for n := 0; due < s.load.end(); due, _ = s.schedule.next() {
 			t.unsent++
+			if n++; n > 1 { // the first is counted
+				t.behind++
+			}
 			recordLatency(t.latency, now-due)
 		}
 	})
@@ -131,13 +134,8 @@ func (s *sender) send(ctx context.Context, due time.Duration) bool {
 		})
 		return true
 	}
-	j := judge(&a, want, faulty, &s.routes)
-	if s.account != nil {
-		if a.status == 200 && acceptedOf(a.body) != len(faulty) {
-			j.expected = false
-		}
-		s.account.settle(first, len(faulty), j)
-	}
+	j := judge(&a, want, faulty, &s.routes, s.account != nil)
+	s.account.settle(first, len(faulty), j)
 	s.shard.count(func(t *tally) {
 		t.sent(len(faulty), bytes)
 		t.took(done-due, done-begun)

@@ -236,7 +236,7 @@ func newMoves(names []string) (m moves) {
 	return m
 }
 
-// compare says which topics must an event and do not, and which hold it and must not.
+// compare says which topics must hold an event and do not, and which hold it and must not.
 func (m moves) compare(e entry) (missing, misplaced fate) {
 	switch {
 	case !e.answered.acknowledged():

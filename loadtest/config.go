@@ -44,7 +44,7 @@ type config struct {
 	prefix           string
 	topics           []string
 	maxErrors        float64
-	pids             []int // of processes whose processor time is reported too
+	pids             []int // of processes whose processor time and memory are reported too
 	json, html       string
 }
 
@@ -68,7 +68,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.DurationVar(&c.duration, "duration", 10*time.Second, "how long to measure")
 	fs.DurationVar(&c.warmup, "warmup", 2*time.Second, "how long to send before that")
 	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "give a request up after this time")
-	fs.BoolVar(&c.engage, "engage", false, "each connection is a reader of Engage: one event per envelope, at random moments that make up -rate, held back while offline and sent in a burst on return")
+	fs.BoolVar(&c.engage, "engage", false, "each connection is a reader of Engage: one event of -kind engage per envelope, at random moments that make up -rate, held back while offline and sent in a burst on return")
 	fs.DurationVar(&c.online, "online", 30*time.Second, "with -engage: mean time before a reader goes offline")
 	fs.DurationVar(&c.offline, "offline", 3*time.Second, "with -engage: mean time until the return")
 	fs.TextVar(&c.kind, "kind", corpus.Engage, "events: engage (one form, about 1.2 KB) or mix (all types, 0.5 to 8 KB)")
@@ -85,7 +85,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.BoolVar(&c.sinceStart, "since-start", false, "with -ledger: read the topics from their first message, for when the clocks of store and host disagree")
 	fs.StringVar(&topics, "topics", pipeline.TopicStandard+","+pipeline.TopicEntities, "with -ledger: topics to read beside those that answers name")
 	fs.Float64Var(&c.maxErrors, "max-errors", 0, "share of requests that may fail for a good verdict, 0 to 1")
-	fs.Func("pid", "report what this process takes of the processors in the window too, such as the endpoint; may be repeated (Linux)", func(text string) error {
+	fs.Func("pid", "report what this process takes of the processors and of memory in the window too, such as the endpoint; may be repeated (Linux)", func(text string) error {
 		pid, err := strconv.Atoi(text)
 		c.pids = append(c.pids, pid)
 		return err
@@ -124,6 +124,7 @@ func (c config) check() error {
 	demand(c.rate >= 0 && c.rate <= 1e7, "-rate %v, want 0 to 10 million", c.rate)
 	demand(c.duration > 0 && c.warmup >= 0, "-duration %v and -warmup %v, want more than 0, and 0 or more", c.duration, c.warmup)
 	demand(c.timeout >= 10*time.Millisecond, "-timeout %v, want at least 10ms", c.timeout)
+	demand(!c.engage || c.kind == corpus.Engage, "-engage sends the events of Engage: leave -kind %v away", c.kind)
 	demand(!c.engage || c.rate > 0, "-engage needs a -rate")
 	demand(!c.engage || c.online > 0 && c.offline > 0, "-online %v and -offline %v, want more than 0", c.online, c.offline)
 	share("faulty", c.faulty)

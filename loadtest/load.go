@@ -101,6 +101,9 @@ func (l *load) run(ctx context.Context, progress io.Writer) (*Result, error) {
 		l.counters.collect(second)
 		sum.add(second)
 		result.addSecond(now-began, now-last, second)
+		if err == nil {
+			result.Seconds[len(result.Seconds)-1].Resident, err = residentMiB(l.cfg.pids)
+		}
 		fmt.Fprintln(progress, result.Seconds[len(result.Seconds)-1])
 		last = now
 	}
@@ -181,6 +184,23 @@ func processorTimes(pids []int) ([]time.Duration, error) {
 			ticks += time.Duration(n)
 		}
 		all = append(all, ticks*tick)
+	}
+	return all, nil
+}
+
+// residentMiB is how much memory each of the processes has. It reads /proc.
+func residentMiB(pids []int) ([]float64, error) {
+	var all []float64
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err != nil {
+			return nil, fmt.Errorf("memory of a process: %w", err)
+		}
+		var size, resident int // pages
+		if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+			return nil, fmt.Errorf("memory of process %d: %w", pid, err)
+		}
+		all = append(all, float64(resident)*float64(os.Getpagesize())/(1<<20))
 	}
 	return all, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,6 +30,11 @@ func TestClosedLoop(t *testing.T) {
 	}
 	if p := r.Processes; len(p) != 1 || p[0].PID != os.Getpid() || p[0].MicrosPerRequest <= 0 || p[0].ProcessorSeconds <= 0 {
 		t.Errorf("processes %+v", p)
+	}
+	for _, s := range r.Seconds {
+		if len(s.Resident) != 1 || s.Resident[0] < 1 || s.Resident[0] > r.Processes[0].Memory.Peak {
+			t.Errorf("after %.1f s resident %v MiB, at most %v", s.At, s.Resident, r.Processes[0].Memory.Peak)
+		}
 	}
 	// The ledger has the warm-up too.
 	if a := r.Ledger; a == nil || a.Acknowledged < r.Durable || a.Records != a.Acknowledged || a.Refused+a.Unclear+a.Repeated.Events != 0 {
@@ -80,6 +86,107 @@ func TestEngage(t *testing.T) {
 	}
 }
 
+// readers are the schedules of a run with the seed 1.
+func readers(n int, length time.Duration, rate float64, online, offline time.Duration) (all [][]time.Duration, held int) {
+	cfg := &config{rate: rate, online: online, offline: offline}
+	for i := range n {
+		r := newReader(rand.New(rand.NewPCG(1, uint64(i))), n, cfg)
+		var dues []time.Duration
+		for {
+			due, kept := r.next()
+			if due >= length {
+				break
+			}
+			dues = append(dues, due)
+			if kept {
+				held++
+			}
+		}
+		all = append(all, dues)
+	}
+	return all, held
+}
+
+// TestEngageResendsNothing: what was answered 503, or not at all in time, is not sent again, as the readers of Engage do.
+func TestEngageResendsNothing(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	times := map[string]int{}
+	url := startLiar(t, "", func(l *liar, n int64, w http.ResponseWriter, r *http.Request, body []byte) {
+		mu.Lock()
+		times[firstID(body)]++
+		mu.Unlock()
+		switch {
+		case n%20 == 10:
+			<-r.Context().Done() // until the reader gives up
+		case n%5 == 0:
+			reply(w, 503, []byte(`{}`))
+		default:
+			reply(w, 200, []byte(`{}`))
+		}
+	})
+	code, r := loadtest(t, t.Context(), url, "-engage", "-connections", "4", "-rate", "100", "-duration", "1500ms", "-warmup", "0s",
+		"-online", "200ms", "-offline", "200ms", "-timeout", "300ms")
+	if code != exitBad || r.Statuses["503"] == 0 || r.Failures["timeout"] == 0 {
+		t.Fatalf("exit %d, %v, failures %v: want some 503 and some timeouts", code, r.Statuses, r.Failures)
+	}
+	due := 0
+	all, _ := readers(4, 1500*time.Millisecond, 100, 200*time.Millisecond, 200*time.Millisecond)
+	for _, dues := range all {
+		due += len(dues)
+	}
+	if sent := int(r.Answered + r.Failures["timeout"]); sent != len(times) || sent+int(r.Unsent+r.Failures["no connection"]) != due {
+		t.Errorf("%d requests with %d ids, %d never sent; %d were due", sent, len(times), r.Unsent, due)
+	}
+	for id, n := range times {
+		if n != 1 {
+			t.Errorf("%s came %d times", id, n)
+		}
+	}
+}
+
+// TestEngageReturns: nothing of what happens while a reader is offline comes before the return, and then it comes at once.
+func TestEngageReturns(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var came []time.Time
+	url := startLiar(t, "", func(l *liar, n int64, w http.ResponseWriter, r *http.Request, body []byte) {
+		mu.Lock()
+		came = append(came, time.Now())
+		mu.Unlock()
+		reply(w, 200, []byte(`{}`))
+	})
+	began := time.Now() // the schedule begins later
+	_, r := loadtest(t, t.Context(), url, "-engage", "-connections", "1", "-rate", "60", "-duration", "3s", "-warmup", "0s",
+		"-online", "300ms", "-offline", "500ms")
+	all, held := readers(1, 3*time.Second, 60, 300*time.Millisecond, 500*time.Millisecond)
+	dues := all[0]
+	if len(came) != len(dues) || r.Held != int64(held) {
+		t.Fatalf("%d requests came, %d of them held back, want %d and %d", len(came), r.Held, len(dues), held)
+	}
+	bursts, quick := 0, 0
+	for i := 1; i < len(dues); {
+		if early := dues[i] - came[i].Sub(began); early > 0 {
+			t.Errorf("request %d came %v before the return", i, early)
+		}
+		end := i + 1
+		for end < len(dues) && dues[end] == dues[i] {
+			end++
+		}
+		if gap := dues[i] - dues[i-1]; end-i >= 5 {
+			bursts++
+			if came[end-1].Sub(came[i]) < gap/4 {
+				quick++
+			}
+		}
+		i = end
+	}
+	// A busy machine may draw one of them out.
+	if bursts == 0 || quick == 0 {
+		t.Errorf("%d bursts of 5 or more were due, %d came as such", bursts, quick)
+	}
+}
+
 // stalling answers everything with 200, but for a while at one moment, counted from the first request, nothing.
 func stalling(t *testing.T, after, length time.Duration) string {
 	start := sync.OnceValue(time.Now)
@@ -105,6 +212,9 @@ func TestNoCoordinatedOmission(t *testing.T) {
 	if r.Latency.P99 < 200 || r.Behind < 20 {
 		t.Errorf("p99 %v ms and %d requests behind hide the stall", r.Latency.P99, r.Behind)
 	}
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "not what was asked") {
+		t.Errorf("notes %q: nothing is said of the requests that were late", r.Notes)
+	}
 	if r.Latency.P99 < 2*r.Service.P90 {
 		t.Errorf("p99 %v ms is that of the service, whose p90 is %v ms", r.Latency.P99, r.Service.P90)
 	}
@@ -123,6 +233,9 @@ func TestOverload(t *testing.T) {
 	timeouts, unconnected := r.Failures["timeout"], r.Failures["no connection"]
 	if code != exitBad || r.Answered != 0 || timeouts == 0 || r.Unsent == 0 || timeouts+unconnected+r.Unsent != 50 || r.ErrorShare != 1 {
 		t.Errorf("exit %d, %d answers, failures %v, %d unsent, error share %v", code, r.Answered, r.Failures, r.Unsent, r.ErrorShare)
+	}
+	if r.Behind < r.Unsent || r.Behind > 50 {
+		t.Errorf("%d requests were late, %d of 50 were never sent", r.Behind, r.Unsent)
 	}
 	if r.Latency.P50 < 100 {
 		t.Errorf("p50 is %v ms, though nothing was answered", r.Latency.P50)
@@ -205,6 +318,8 @@ func TestFlags(t *testing.T) {
 	f("-connections 0", "-connections", "0")
 	f("-connections 15001", "-connections", "15001")
 	f("-engage needs a -rate", "-engage")
+	f("leave -kind mix away", "-engage", "-rate", "1", "-kind", "mix")
+	f("-topics rejected", "-topics", "standard,rejected")
 	f("leave -items away", "-engage", "-rate", "1", "-items", "10")
 	f(`"0:5"`, "-items", "1:80,0:5")
 	f(`"x"`, "-items", "x")

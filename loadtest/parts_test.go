@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -256,5 +257,51 @@ func TestProcessorTimes(t *testing.T) {
 	}
 	if _, err := processorTimes([]int{os.Getpid(), 1 << 30}); err == nil {
 		t.Error("no error for a process that is not there")
+	}
+}
+
+func TestMemory(t *testing.T) {
+	got, err := residentMiB([]int{os.Getpid()})
+	if err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	block, err := syscall.Mmap(-1, 0, 64<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(block)
+	for i := range block {
+		block[i] = 1
+	}
+	after, err := residentMiB([]int{os.Getpid()})
+	if err != nil || after[0] < got[0]+32 || after[0] > got[0]+512 {
+		t.Errorf("%v MiB before and %v with 64 MiB more, %v", got, after, err)
+	}
+	if _, err := residentMiB([]int{1 << 30}); err == nil {
+		t.Error("no error for a process that is not there")
+	}
+	r := &Result{}
+	for _, mib := range []float64{10, 20, 90, 40, 50, 60, 70, 80} {
+		r.Seconds = append(r.Seconds, Second{Resident: []float64{1, mib}})
+	}
+	if got, want := r.memory(1), (Memory{FirstQuarter: 15, Last: 80, Peak: 90}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// TestNotWhatWasAsked: up to one request in a hundred may be late, in an open loop.
+func TestNotWhatWasAsked(t *testing.T) {
+	for _, test := range []struct {
+		loop   string
+		behind int64
+		want   int
+	}{{"open", 10, 0}, {"open", 11, 1}, {"closed", 500, 0}} {
+		tally := newTally()
+		tally.statuses[200], tally.failures[failLost], tally.unsent, tally.behind = 900, 50, 50, test.behind
+		r := &Result{Loop: test.loop}
+		r.note(tally)
+		if len(r.Notes) != test.want {
+			t.Errorf("%d of 1000 late in the %s loop: %q", test.behind, test.loop, r.Notes)
+		}
 	}
 }

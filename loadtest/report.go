@@ -54,6 +54,8 @@ type Result struct {
 	Ledger    *Audit    `json:"ledger,omitempty"`
 	// Verdict says what is wrong; nothing is when it is empty.
 	Verdict []string `json:"verdict"`
+	// Notes say what else must be known to read the numbers. They leave the exit status.
+	Notes []string `json:"notes,omitempty"`
 
 	requests int64 // that ended in the window
 }
@@ -94,6 +96,32 @@ func (c Cost) String() string {
 type Process struct {
 	PID int `json:"pid"`
 	Cost
+	Memory Memory `json:"resident_mib"`
+}
+
+// Memory is what a process had resident at the end of each second of the window: the mean of the first quarter of them, the
+// last one, and the largest. Seconds has them all.
+type Memory struct {
+	FirstQuarter float64 `json:"first_quarter"`
+	Last         float64 `json:"last"`
+	Peak         float64 `json:"peak"`
+}
+
+func (m Memory) String() string {
+	return fmt.Sprintf("resident %.1f MiB in the first quarter, %.1f at the end, %.1f at most", m.FirstQuarter, m.Last, m.Peak)
+}
+
+// memory is that of the process at a place among those that are watched.
+func (r *Result) memory(place int) (m Memory) {
+	quarter := (len(r.Seconds) + 3) / 4
+	for i, s := range r.Seconds {
+		m.Last = s.Resident[place]
+		m.Peak = max(m.Peak, m.Last)
+		if i < quarter {
+			m.FirstQuarter += m.Last / float64(quarter)
+		}
+	}
+	return m
 }
 
 // Second is one second of the window, or what was left of it at the end.
@@ -106,11 +134,17 @@ type Second struct {
 	P50      float64 `json:"p50_ms"`
 	P99      float64 `json:"p99_ms"`
 	Max      float64 `json:"max_ms"`
+	// Resident is the memory of the processes that -pid names, in its order.
+	Resident []float64 `json:"resident_mib,omitempty"`
 }
 
 func (s Second) String() string {
-	return fmt.Sprintf("%6.1fs %9.0f req/s %10.0f events/s   p50 %.2f  p99 %.2f  max %.2f ms   %.0f errors/s, %d behind",
+	text := fmt.Sprintf("%6.1fs %9.0f req/s %10.0f events/s   p50 %.2f  p99 %.2f  max %.2f ms   %.0f errors/s, %d behind",
 		s.At, s.Requests, s.Events, s.P50, s.P99, s.Max, s.Errors, s.Behind)
+	for _, mib := range s.Resident {
+		text += fmt.Sprintf("   %.1f MiB", mib)
+	}
+	return text
 }
 
 func newResult(cfg *config) *Result {
@@ -167,7 +201,7 @@ func (r *Result) cost(processor time.Duration) Cost {
 func (r *Result) watch(pids []int, before []time.Duration) error {
 	now, err := processorTimes(pids)
 	for i := range now {
-		r.Processes = append(r.Processes, Process{pids[i], r.cost(now[i] - before[i])})
+		r.Processes = append(r.Processes, Process{pids[i], r.cost(now[i] - before[i]), r.memory(i)})
 	}
 	return err
 }
@@ -191,6 +225,7 @@ func (r *Result) total(t *tally) {
 		r.ErrorShare = float64(t.errors()) / float64(n)
 	}
 	r.Latency, r.Service = newLatency(t.latency), newLatency(t.service)
+	r.note(t)
 }
 
 func newLatency(h *hdrhistogram.Histogram) Latency {
@@ -212,6 +247,17 @@ func (r *Result) judge(cfg config) {
 	}
 	if r.ErrorShare > cfg.maxErrors {
 		r.fault("%.4g %% of the requests failed, at most %.4g %% may", 100*r.ErrorShare, 100*cfg.maxErrors)
+	}
+}
+
+// maxBehind is the share of requests that may be late for the load to be the one that was asked for.
+const maxBehind = 0.01
+
+// note says whether the load was the one that was asked for.
+func (r *Result) note(t *tally) {
+	if n := t.answered() + t.failed() + t.unsent; r.Loop == "open" && float64(t.behind) > maxBehind*float64(n) {
+		r.Notes = append(r.Notes, fmt.Sprintf("the offered load was not what was asked: %.1f %% of the requests were late, because their connections were still waiting; more -connections may help",
+			100*float64(t.behind)/float64(n)))
 	}
 }
 
@@ -270,10 +316,13 @@ func (r *Result) writeText(out io.Writer) {
 	w.Flush()
 	fmt.Fprintln(out, "generator:", r.Generator)
 	for _, p := range r.Processes {
-		fmt.Fprintf(out, "process %d: %v\n", p.PID, p.Cost)
+		fmt.Fprintf(out, "process %d: %v; %v\n", p.PID, p.Cost, p.Memory)
 	}
 	if r.Ledger != nil {
 		r.Ledger.writeText(out)
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(out, "note:", note)
 	}
 	if len(r.Verdict) == 0 {
 		fmt.Fprintln(out, "verdict: good")

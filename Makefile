@@ -15,7 +15,7 @@ export COUNT     ?= 6
 export BENCHTIME ?= 200ms
 
 .DEFAULT_GOAL := help
-.PHONY: help build run watch test check faults format fuzz fuzz-nightly audit release reproduce arm64 bench bench-compare ceiling growth slow-sync k6 clean
+.PHONY: help build run watch test check faults format fuzz fuzz-nightly audit release reproduce arm64 bench bench-compare ceiling growth slow-sync loadtest k6 clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ growth: ## how cost grows with envelopes, connections, topics and encryption, ab
 
 slow-sync: ## what a disk with slower syncs would cost; needs strace
 	@GO=$(GO) $(GO) run ./bench/ceiling -sync-delays 1ms,3ms $(CEILING)
+
+loadtest: ## throughput, latency, memory and the ledger of an endpoint of its own; LOAD='-rate 2000 -duration 5m' are flags of loadtest
+	@GO=$(GO) loadtest/run.sh $(LOAD)
 
 k6: ## run SCRIPT of k6/ (smoke, steady, spike, soak, reject) against the endpoint at URL, or against one of its own
 	@GO=$(GO) k6/run.sh $(SCRIPT)

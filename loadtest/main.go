@@ -3,6 +3,7 @@
 //	go run ./loadtest -url http://127.0.0.1:8080/ -token … -connections 64              closed loop: as fast as it goes
 //	go run ./loadtest -url http://127.0.0.1:8080/ -token … -rate 20000                  open loop: 20,000 requests a second
 //	go run ./loadtest … -ledger -data-dir data                                          and prove that nothing was lost
+//	make loadtest LOAD='-rate 2000 -duration 5m'                                        all of it, against an endpoint of its own
 //
 // In a closed loop each connection sends its next request when it has the answer to the last: that finds the largest
 // throughput, and hides stalls, because nobody sends while all wait. In an open loop a schedule says when requests are

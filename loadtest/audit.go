@@ -41,7 +41,7 @@ type Audit struct {
 	Missing Finding `json:"missing"`
 	// Misplaced were acknowledged, and are in a topic of which their answer says nothing. There must be none.
 	Misplaced Finding `json:"misplaced"`
-	// Repeated are in one topic more than once: delivery is at least once.
+	// Repeated are in one topic more than once, quarantine aside: delivery is at least once.
 	Repeated Finding `json:"repeated"`
 	// RefusedStored were definitely refused and are stored all the same, NeverSent are stored and were never sent. There
 	// must be none of either.

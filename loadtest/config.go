@@ -78,7 +78,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.Float64Var(&c.zstd, "zstd", 0, "share of requests packed with zstd, 0 to 1")
 	fs.IntVar(&c.distinct, "distinct", 4096, "different events for each size of envelope; 1 repeats one event, but for its id")
 	fs.Uint64Var(&c.seed, "seed", 1, "of events, mix and readers; ids are new in each run")
-	fs.BoolVar(&c.ledger, "ledger", false, "read the topics back and prove that every acknowledged event is stored in the topics that its answer names; four bytes of memory per event. Ids of what is amiss are listed up to 100,000, the rest is counted. Events stored twice are told and leave the exit status: delivery is at least once, since a publish that timed out may be stored all the same")
+	fs.BoolVar(&c.ledger, "ledger", false, "read the topics back and prove that every acknowledged event is stored in the topics that its answer names; four bytes of memory per event. Ids of what is amiss are listed up to 100,000, the rest is counted. Events stored twice are told and do not change the exit status: delivery is at least once, since a publish that timed out may be stored all the same")
 	fs.StringVar(&c.dataDir, "data-dir", "data", "with -ledger: data folder of the endpoint, for its embedded server")
 	fs.StringVar(&c.natsURL, "nats-url", "", "with -ledger: the external server instead")
 	fs.StringVar(&c.prefix, "prefix", "caliper", "with -ledger: begins the names of streams")

@@ -298,6 +298,19 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// TestUsage: who reads the ledger's findings is told what they leave out and what they leave alone.
+func TestUsage(t *testing.T) {
+	var stderr strings.Builder
+	if code := run(t.Context(), []string{"-help"}, io.Discard, &stderr); code != exitGood {
+		t.Errorf("exit %d", code)
+	}
+	for _, want := range []string{"100,000", "stored twice", "exit status", "at least once"} {
+		if !strings.Contains(stderr.String(), want) {
+			t.Errorf("no %q in the usage", want)
+		}
+	}
+}
+
 func TestFlags(t *testing.T) {
 	f := func(want string, args ...string) {
 		t.Helper()

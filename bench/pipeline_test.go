@@ -77,6 +77,7 @@ func BenchmarkTopics(b *testing.B) {
 			}
 			defer env.Release()
 			now := time.Now()
+			b.SetBytes(int64(len(envelopes[0].Body)))
 			b.ReportAllocs()
 			for b.Loop() {
 				r, err := p.Route(env, "bench", now)
@@ -85,6 +86,7 @@ func BenchmarkTopics(b *testing.B) {
 				}
 				r.Release()
 			}
+			reportEvents(b, l.items)
 		})
 	}
 }

@@ -1,22 +1,24 @@
-// Does every kind of answer come as it should? It takes seconds, and nothing in the verdict depends on how many.
+// Does every kind of answer come as it should? It takes half a minute, at a rate that any machine holds, and nothing in the
+// verdict depends on how long answers take.
 import { check } from "k6";
 import exec from "k6/execution";
 import { headers, iteration, origin, post, request } from "./lib/endpoint.js";
 import { bodyOf, engage, faulty, mix, turn } from "./lib/envelopes.js";
-import { options as suite } from "./lib/options.js";
+import { constant, options as suite } from "./lib/options.js";
 import { largeRefusals, refusals } from "./lib/refusals.js";
 export { setup, teardown } from "./lib/endpoint.js";
 export { handleSummary } from "./lib/summary.js";
 
 const posts = 1500; // all that is mixed and faulty, and as many of a reading tool
-const maxDuration = "3m";
+const rate = 50;
 
 export const options = suite(
   {
-    answers: { executor: "shared-iterations", exec: "answers", maxDuration },
-    corpus: { executor: "shared-iterations", exec: "corpus", vus: 4, iterations: posts, maxDuration },
+    answers: { executor: "per-vu-iterations", exec: "answers", vus: 1, iterations: 1, maxDuration: "3m" }, // once, in order
+    // More virtual users than elsewhere, for run.sh gives this endpoint 20 s; and a second more than it takes.
+    corpus: constant(rate, `${posts / rate + 1}s`, { exec: "corpus", maxVUs: 20 * rate }),
   },
-  { iterations: [`count==${posts + 1}`] }, // all were made, none was cut off
+  { iterations: [`count>=${posts + 1}`] }, // all were made, none was cut off
 );
 
 const text = { responseType: "text" };
@@ -63,5 +65,4 @@ export const corpus = iteration(() => {
     const { routes, topics } = res.json();
     return routes ? routes.filter((r) => r === null).length === rejected : rejected === 0 && Object.keys(topics).length === 1;
   });
-  says("durability is told", res, () => /^(fsync|replicated|stored)$/.test(res.headers["Caliper-Durability"]));
 });

@@ -1,7 +1,7 @@
 // The endpoint under load: where it is, how a sensor posts to it, and what has to come out even at the end.
 import http from "k6/http";
 import { check } from "k6";
-import { Counter } from "k6/metrics";
+import { Counter, Rate } from "k6/metrics";
 import { bodyOf } from "./envelopes.js";
 
 export const url = __ENV.URL || "http://127.0.0.1:8080/";
@@ -16,8 +16,13 @@ const timeout = "25s";
 const accepted = new Counter("events_accepted");
 /** Events that sensors were told are accepted, less those that the endpoint counted as such. */
 const unaccounted = new Counter("events_unaccounted");
+/** Of the posts that were answered 2xx: does the answer tell on which level the events are durable? All ids are fresh, so that each stores some. */
+const durable = new Rate("posts_durable");
+/** And does it account for each item that was sent, as accepted or as rejected, as the corpus has it? */
+const accounted = new Rate("posts_accounted");
+const levels = ["fsync", "replicated", "stored", "spooled"]; // all that the contract has
 
-/** Makes a request that has to be answered with status; bodies of answers are kept only where responseType says so. */
+/** Makes a request that has to be answered with status; bodies of answers are kept where responseType says so. */
 export function request(status, { method = "POST", address = url, body = null, ...params }) {
   const res = http.request(method, address, body, {
     headers, timeout, responseCallback: http.expectedStatuses(status), ...params,
@@ -37,11 +42,23 @@ export const iteration = (run) => (data) => {
   }
 };
 
+/** Whether an answer has these numbers; false where it is no JSON. */
+function counts(res, accepted, rejected) {
+  try {
+    const said = res.json();
+    return said.accepted === accepted && said.rejected === rejected;
+  } catch {
+    return false;
+  }
+}
+
 /** Posts an envelope with fresh ids. */
 export function post(envelope, params) {
-  const res = request(envelope.status, { body: bodyOf(envelope), ...params });
+  const res = request(envelope.status, { body: bodyOf(envelope), responseType: "text", ...params });
   if (res.status === 200 || res.status === 202) {
     const n = envelope.items - envelope.rejected;
+    durable.add(levels.includes(res.headers["Caliper-Durability"]));
+    accounted.add(counts(res, n, envelope.rejected));
     accepted.add(n);
     if (admin) unaccounted.add(n);
   }

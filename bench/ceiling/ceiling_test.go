@@ -132,7 +132,7 @@ func TestGrowth(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &progress)
 	}
 	found := report.Rows[0].medians()
-	for subject, topics := range map[string]float64{"plain": 1, "copies=1": 2, "copies=2": 3, "copies=4": 5, "encrypted": 1, "no-window": 1} {
+	for subject, topics := range map[string]float64{"plain": 1, "copies=1": 2, "copies=2": 3, "copies=4": 5, "encrypted": 1, "no-window": 1, "servers=1": 1, "servers=3": 3} {
 		s := found[subject]
 		if grown := s[diskShare] / found["plain"][diskShare]; !(s[requestRate] > 0) || math.Abs(grown/topics-1) > 0.25 {
 			t.Errorf("%s: %v, %.2f times the disk of plain, want about %v", subject, s, grown, topics)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -21,8 +22,8 @@ import (
 type endpoint struct {
 	url, token string
 	server     *process
-	store      *process // the nats-server, nil unless it is external
-	admin      string   // host:port; empty for ceiling and floor, which have no metrics
+	stores     []*process // nats-servers, none where the store is embedded
+	admin      string     // host:port; empty for ceiling and floor, which have no metrics
 	storeDir   string
 }
 
@@ -37,8 +38,8 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 		return startOwn(dir, floorCommand, dir, "none", s.without)
 	case s.without != "":
 		return startOwn(dir, floorCommand, dir, b.encoding, s.without)
-	case s == external:
-		return b.startExternal(dir)
+	case s.servers > 0:
+		return b.startExternal(s, dir)
 	case s == withRules:
 		return b.startRules(ctx, l, dir)
 	case s.config != "":
@@ -50,8 +51,8 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 // stop ends the processes, the store last.
 func (e *endpoint) stop() error {
 	err := e.server.stop()
-	if e.store != nil {
-		err = errors.Join(err, e.store.stop())
+	for _, p := range e.stores {
+		err = errors.Join(err, p.stop())
 	}
 	return err
 }
@@ -97,25 +98,60 @@ func (b *bench) tracer(s subject) []string {
 	return argv
 }
 
-// startExternal starts a nats-server that syncs each message before it acknowledges it, and caliper-edge with it.
-func (b *bench) startExternal(dir string) (*endpoint, error) {
-	home := filepath.Join(dir, "nats-server")
-	config := filepath.Join(home, "server.conf")
-	store := filepath.Join(home, "store")
-	text := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream: {store_dir: %q, sync_interval: always}\n", store)
-	if err := errors.Join(os.Mkdir(home, 0o755), os.WriteFile(config, []byte(text), 0o644)); err != nil {
-		return nil, err
-	}
-	nats, at, err := launch(home, natsReady, b.program("nats-server"), "-c", config)
+// startExternal starts nats-servers, a cluster where it is more than one, which sync each message before they acknowledge it,
+// and caliper-edge with them. Each of them keeps all messages.
+func (b *bench) startExternal(s subject, dir string) (_ *endpoint, err error) {
+	stores := filepath.Join(dir, "stores")
+	var running []*process
+	defer func() {
+		if err != nil {
+			for _, p := range running {
+				err = errors.Join(err, p.stop())
+			}
+		}
+	}()
+	routes, err := freeAddresses(s.servers)
 	if err != nil {
 		return nil, err
 	}
-	e, err := b.startEdge(external, plainTool, dir, "--nats-url", fmt.Sprintf("nats://%s", at[1]))
-	if err != nil {
-		return nil, errors.Join(err, nats.stop())
+	var urls []string
+	for i := range s.servers {
+		home := filepath.Join(dir, fmt.Sprintf("nats-server-%d", i+1))
+		config := filepath.Join(home, "server.conf")
+		text := fmt.Sprintf("server_name: \"nats-%d\"\nlisten: \"127.0.0.1:-1\"\njetstream: {store_dir: %q, sync_interval: always}\n",
+			i+1, filepath.Join(stores, strconv.Itoa(i+1)))
+		if s.servers > 1 {
+			text += fmt.Sprintf("cluster: {name: bench, listen: %q, routes: [\"nats://%s\"]}\n", routes[i], strings.Join(routes, `", "nats://`))
+		}
+		if err := errors.Join(os.Mkdir(home, 0o755), os.WriteFile(config, []byte(text), 0o644)); err != nil {
+			return nil, err
+		}
+		nats, at, err := launch(home, natsReady, b.program("nats-server"), "-c", config)
+		if err != nil {
+			return nil, err
+		}
+		running = append(running, nats)
+		urls = append(urls, fmt.Sprintf("nats://%s", at[1]))
 	}
-	e.store, e.storeDir = nats, store
+	e, err := b.startEdge(s, plainTool, dir, "--nats-url", strings.Join(urls, ","), "--replicas", strconv.Itoa(s.servers))
+	if err != nil {
+		return nil, err
+	}
+	e.stores, e.storeDir = running, stores
 	return e, nil
+}
+
+// freeAddresses are addresses on loopback on which nobody listens just now.
+func freeAddresses(n int) (free []string, err error) {
+	for range n {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer ln.Close()
+		free = append(free, ln.Addr().String())
+	}
+	return free, nil
 }
 
 // constantCommand makes this program the ceiling instead.

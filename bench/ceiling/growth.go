@@ -34,6 +34,7 @@ func growthRows() []row {
 		{name: "copies=1", config: copies(1)}, {name: "copies=2", config: copies(2)}, {name: "copies=4", config: copies(4)},
 		{name: "encrypted", config: "store_key: ${DIR}/" + storeKeyFile + "\n"},
 		noWindow,
+		{name: "servers=1", servers: 1}, {name: "servers=3", servers: 3},
 	}
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		rows = append(rows, row{load{kind, 1}, 256, closed, asked}, row{load{kind, 100}, 64, closed, asked})

@@ -34,7 +34,7 @@
 //	endpoint.go   starting the endpoints; process.go the processes behind them
 //	rules.go      the endpoint with rules, and its keys
 //	base.go       the endpoint of another revision
-//	growth.go     how cost grows: larger envelopes, more connections, copies to further topics, encryption
+//	growth.go     how cost grows: larger envelopes, more connections, copies to further topics, encryption, a cluster
 //	floor.go      the floor
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
@@ -129,7 +129,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json, or the name of what is measured instead, in bench/out)")
 	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
-	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption")
+	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption, a cluster of three")
 	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, and without all three")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {

@@ -29,7 +29,7 @@ const (
 	eventRate   figure = "durable_events_per_second"
 	dueRate     figure = "due_requests_per_second" // of an open loop
 	// Processor time per request, the kernel's work included, in microseconds: of the endpoint, of the nats-server
-	// beside it, of both, of the generator. The last also as a part of all processors.
+	// beside it, of all of them, of the generator. The last also as a part of all processors.
 	endpointMicros  figure = "endpoint_us_per_request"
 	storeMicros     figure = "nats_server_us_per_request"
 	serversMicros   figure = "servers_us_per_request"
@@ -230,8 +230,8 @@ func (b *bench) runLoadtest(ctx context.Context, e *endpoint, r row, rate float6
 		"-duration", b.duration.String(), "-warmup", warmup.String(), "-kind", r.kind.String(), "-items", strconv.Itoa(r.items),
 		"-seed", strconv.Itoa(seed), "-distinct", strconv.Itoa(distinct), "-json", file, "-pid", strconv.Itoa(e.server.cmd.Process.Pid),
 	}
-	if e.store != nil {
-		args = append(args, "-pid", strconv.Itoa(e.store.cmd.Process.Pid))
+	for _, p := range e.stores {
+		args = append(args, "-pid", strconv.Itoa(p.cmd.Process.Pid))
 	}
 	if out, err := own(exec.CommandContext(ctx, b.program("loadtest"), args...)).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("loadtest: %w\n%s", err, tail(out))
@@ -265,8 +265,8 @@ func (b *bench) runLoadtest(ctx context.Context, e *endpoint, r row, rate float6
 	for _, p := range report.Processes {
 		found[serversMicros] += p.Micros
 	}
-	if e.store != nil {
-		found[storeMicros] = report.Processes[1].Micros
+	if len(e.stores) > 0 {
+		found[storeMicros] = found[serversMicros] - found[endpointMicros]
 	}
 	found[busyShare] = report.Requests * (found[serversMicros] + report.Generator.Micros) / 1e6 / float64(runtime.NumCPU())
 	if rate > 0 {

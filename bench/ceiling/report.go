@@ -193,7 +193,7 @@ var columns = []column{
 const legend = `Medians of the rounds.
 share      of the requests/s of the row's first line in the same round, median (least..most)
 of floor   of the floor's requests/s in the same round
-server us  processor time per request of the endpoint; nats us: of the nats-server beside it; load us: of the generator
+server us  processor time per request of the endpoint; nats us: of the nats-servers beside it; load us: of the generator
 load %     the generator's part of all processors; busy %: of servers and generator together
 sonic us   processor time of a strict pass of sonic over the body
 above      processor time per request above the ceiling's, nats-server included, in such passes

@@ -36,6 +36,8 @@ type subject struct {
 	delay  time.Duration
 	// config is a configuration file for the endpoint, see startConfigured.
 	config string
+	// servers is how many nats-servers stand beside the endpoint; none where the store is embedded.
+	servers int
 	// without is what a floor leaves out.
 	without string
 }
@@ -46,7 +48,7 @@ var (
 	embedded  = subject{name: "embedded"}
 	base      = subject{name: "base"} // embedded of another revision, beside it
 	withRules = subject{name: "rules"}
-	external  = subject{name: "external"}
+	external  = subject{name: "external", servers: 1}
 )
 
 // program is what the subject runs as, where that is caliper-edge.
@@ -140,7 +142,7 @@ func limitRows() []row {
 func needsExternal(rows []row) bool {
 	for _, r := range rows {
 		for _, s := range r.subjects {
-			if s == external {
+			if s.servers > 0 {
 				return true
 			}
 		}

@@ -32,11 +32,7 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 	switch {
 	case s == ceiling:
 		return startOwn(dir, constantCommand)
-	case s == floor:
-		return startOwn(dir, floorCommand, dir, b.encoding, "")
-	case s.without == withoutPack, s.without == withoutAll:
-		return startOwn(dir, floorCommand, dir, "none", s.without)
-	case s.without != "":
+	case s == floor, s.without != "":
 		return startOwn(dir, floorCommand, dir, b.encoding, s.without)
 	case s.servers > 0:
 		return b.startExternal(s, dir)

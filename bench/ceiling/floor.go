@@ -27,7 +27,7 @@ const floorCommand = "serve-floor"
 // What the floor may leave out, to show what it costs.
 const (
 	withoutPass = "pass"
-	withoutPack = "pack" // by the encoding
+	withoutPack = "pack"
 	withoutSync = "sync"
 	withoutAll  = "all"
 )
@@ -76,16 +76,19 @@ func serveFloor(ctx context.Context, dir, encoding, without string, out io.Write
 	if err != nil {
 		return err
 	}
-	packer, err := pipeline.NewPacker(encoding)
+	f := &floorServer{without: without, wake: make(chan struct{}, 1)}
+	if f.leavesOut(withoutPack) {
+		encoding = pipeline.EncodingNone
+	}
+	f.packer, err = pipeline.NewPacker(encoding)
 	if err != nil {
 		return err
 	}
-	file, err := os.Create(filepath.Join(dir, floorFile))
+	f.file, err = os.Create(filepath.Join(dir, floorFile))
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	f := &floorServer{file: file, packer: packer, without: without, wake: make(chan struct{}, 1)}
+	defer f.file.Close()
 	if err := f.fill(); err != nil {
 		return err
 	}
@@ -107,9 +110,13 @@ func serveFloor(ctx context.Context, dir, encoding, without string, out io.Write
 	}
 }
 
+func (f *floorServer) leavesOut(part string) bool {
+	return f.without == part || f.without == withoutAll
+}
+
 func (f *floorServer) handle(c *fasthttp.RequestCtx) {
 	body := c.PostBody()
-	if f.without != withoutPass && f.without != withoutAll {
+	if !f.leavesOut(withoutPass) {
 		envelope, err := validate.Parse(body, validate.Options{})
 		if err != nil {
 			c.SetStatusCode(fasthttp.StatusBadRequest)
@@ -183,7 +190,7 @@ func (f *floorServer) store(packed []byte) error {
 		return err
 	}
 	f.at += n
-	if f.without == withoutSync || f.without == withoutAll {
+	if f.leavesOut(withoutSync) {
 		return nil
 	}
 	return unix.Fdatasync(fd)

@@ -83,11 +83,14 @@ type shape struct {
 	generator          string
 }
 
+// closedShapes are those of the bars in a closed loop.
+var closedShapes = []shape{{1, 64, closed}, {1, 256, closed}, {1, 1024, closed}, {100, 64, closed}}
+
 // ceilingRows are the rows of an ordinary run. The mix decides; Engage's events, all alike, stand beside it.
 func ceilingRows() []row {
 	var rows []row
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
-		for _, s := range []shape{{1, 64, closed}, {1, 256, closed}, {1, 1024, closed}, {100, 64, closed}} {
+		for _, s := range closedShapes {
 			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, floor, embedded, withRules, external}})
 		}
 		for _, s := range []subject{embedded, withRules, external} {
@@ -132,7 +135,7 @@ func limitRows() []row {
 	subjects = append(subjects, embedded)
 	var rows []row
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
-		for _, s := range []shape{{1, 64, closed}, {1, 256, closed}, {1, 1024, closed}, {100, 64, closed}} {
+		for _, s := range closedShapes {
 			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, subjects})
 		}
 	}

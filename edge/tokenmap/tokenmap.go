@@ -19,8 +19,10 @@ package tokenmap
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"iter"
+	"math/bits"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -59,34 +61,64 @@ type digest = [sha256.Size]byte
 // A Map finds the Principal of a token. It does not change once it was loaded and is safe for concurrent use. An empty
 // one knows nobody.
 type Map struct {
-	byDigest map[digest]*Principal
-	order    []digest // as in the file
+	known []known // as in the file
+	// index says where a digest is: one more than its place in known, at the slot that its first bytes name or, where
+	// another has that, at the next that is free; 0 where nothing is. It has at least twice as many slots as there are
+	// digests, a power of two. With ten thousand tokens a map of Go's asked twice as much of the caches.
+	index []uint32
+}
+
+type known struct {
+	digest    digest
+	principal *Principal
 }
 
 // Lookup returns the Principal of token, which is only read during the call. A missing token (no bytes) is unknown like
 // any other. Lookup allocates nothing, and its time depends on the length of token but not on its likeness to a known
 // one.
 func (m *Map) Lookup(token []byte) (*Principal, bool) {
-	p, ok := m.byDigest[sha256.Sum256(token)]
-	return p, ok
+	d := sha256.Sum256(token)
+	k, _ := m.find(&d)
+	if k == nil {
+		return nil, false
+	}
+	return k.principal, true
+}
+
+// find returns what is known of d, or nil and the slot where it would be.
+func (m *Map) find(d *digest) (k *known, slot uint32) {
+	if len(m.index) == 0 {
+		return nil, 0
+	}
+	last := uint32(len(m.index) - 1)
+	for slot = binary.LittleEndian.Uint32(d[:]) & last; ; slot = (slot + 1) & last {
+		at := m.index[slot]
+		if at == 0 {
+			return nil, slot
+		}
+		if k = &m.known[at-1]; k.digest == *d {
+			return k, slot
+		}
+	}
 }
 
 // Len is the number of tokens.
-func (m *Map) Len() int { return len(m.order) }
+func (m *Map) Len() int { return len(m.known) }
 
 // Principals goes through all tokens in the order of the file.
 func (m *Map) Principals() iter.Seq[*Principal] {
 	return func(yield func(*Principal) bool) {
-		for _, d := range m.order {
-			if !yield(m.byDigest[d]) {
+		for i := range m.known {
+			if !yield(m.known[i].principal) {
 				return
 			}
 		}
 	}
 }
 
+// newMap takes entries that are all of different tokens.
 func newMap(entries []entry) *Map {
-	m := &Map{byDigest: make(map[digest]*Principal, len(entries)), order: make([]digest, 0, len(entries))}
+	m := &Map{known: make([]known, 0, len(entries)), index: make([]uint32, 2<<bits.Len(uint(len(entries))))}
 	tools := make(map[string]string)
 	for _, e := range entries {
 		tool, ok := tools[e.tool]
@@ -96,8 +128,9 @@ func newMap(entries []entry) *Map {
 			tools[tool] = tool
 		}
 		d := sha256.Sum256([]byte(e.token))
-		m.byDigest[d] = &Principal{Tool: tool, Fingerprint: fingerprint(d)}
-		m.order = append(m.order, d)
+		_, slot := m.find(&d)
+		m.known = append(m.known, known{d, &Principal{Tool: tool, Fingerprint: fingerprint(d)}})
+		m.index[slot] = uint32(len(m.known))
 	}
 	return m
 }
@@ -106,14 +139,15 @@ func newMap(entries []entry) *Map {
 // that a request under way which still holds it does not note its use where nobody reads it. Only for a Map that is
 // not in use yet.
 func (m *Map) adopt(old *Map) {
-	for d, p := range m.byDigest {
-		was, ok := old.byDigest[d]
+	for i := range m.known {
+		k := &m.known[i]
+		was, _ := old.find(&k.digest)
 		switch {
-		case !ok:
-		case was.Tool == p.Tool:
-			m.byDigest[d] = was
+		case was == nil:
+		case was.principal.Tool == k.principal.Tool:
+			k.principal = was.principal
 		default:
-			p.lastUsed.Store(was.lastUsed.Load())
+			k.principal.lastUsed.Store(was.principal.lastUsed.Load())
 		}
 	}
 }

@@ -2,6 +2,7 @@ package tokenmap
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,6 +38,26 @@ func TestLookup(t *testing.T) {
 	}
 	if order != "xyx" || m.Len() != 3 {
 		t.Errorf("order %s of %d", order, m.Len())
+	}
+}
+
+// With thousands of tokens many want the same slot of the index.
+func TestLookupAmongThousands(t *testing.T) {
+	const n = 5000
+	token := func(i int) string { return fmt.Sprintf("%s%08d", tok('a', 40), i) }
+	tool := func(i int) string { return fmt.Sprintf("tool-%d", i) }
+	var yaml strings.Builder
+	for i := range n {
+		yaml.WriteString(item(tool(i), token(i)))
+	}
+	m := mustMap(t, yaml.String())
+	for i := range n {
+		if p, ok := m.Lookup([]byte(token(i))); !ok || p.Tool != tool(i) {
+			t.Fatalf("token %d: %v %v", i, p, ok)
+		}
+		if p, ok := m.Lookup([]byte(token(n + i))); ok {
+			t.Fatalf("token %d is taken for one of %s", n+i, p.Tool)
+		}
 	}
 }
 

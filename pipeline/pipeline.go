@@ -213,7 +213,7 @@ type Pipeline struct {
 	idPrefix string
 	ids      atomic.Uint64
 
-	turn       turn
+	round      round
 	pace       pace
 	publishing atomic.Int64 // attempts under way
 
@@ -396,6 +396,9 @@ func (p *Pipeline) admit(r *Receipt, deadline time.Time, reserved int64, look *l
 	look.claim()
 	r.held = r.keepBytes()
 	r.room.Release(reserved - r.bytes - r.held) // of duplicates, and for marks that are not needed
+	if r.topics() > 1 && p.round.begin() {
+		defer p.round.close() // so that one need not wait for the other
+	}
 	for place := range r.share {
 		if r.share[place].records > 0 {
 			p.topics[place].submit(r)
@@ -467,9 +470,11 @@ func (p *Pipeline) watch() {
 		case <-p.idle:
 			return
 		case now := <-ticker.C:
-			p.tick()
+			if p.round.tick(p.topics) {
+				p.gather(nil)
+			}
 			p.keepPace(now)
-			if p.turn.ticks.Load()%ticksToTrim == 0 {
+			if p.round.ticks%ticksToTrim == 0 {
 				p.batches.trim()
 				p.packers.trim()
 			}

@@ -100,6 +100,16 @@ func (r *Receipt) keepBytes() int64 {
 	return n + int64(max(r.duplicates, r.skipped))*duplicateBytes
 }
 
+// topics counts those in which something of r is to be stored.
+func (r *Receipt) topics() (n int) {
+	for _, share := range r.share {
+		if share.records > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // conflict marks item i as one whose id stands for another event as well. A
 // record that has no room for the mark is stored without.
 func (r *Receipt) conflict(i int) {

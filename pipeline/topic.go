@@ -14,10 +14,11 @@ import (
 // publish was under way leaves as the next batch (natural group commit): the
 // slower the store, the larger the batches, and no timer in between.
 type topic struct {
-	p     *Pipeline
-	name  string
-	place int
-	aside *aside // where nothing else may suffer from this topic, else nil
+	p      *Pipeline
+	name   string
+	place  int
+	joined bool   // takes part in the round; guarded by its lock
+	aside  *aside // where nothing else may suffer from this topic, else nil
 
 	stored atomic.Int64 // bytes of records, unpacked, that were acknowledged
 	seen   int64        // of stored, by the watch
@@ -40,18 +41,16 @@ func (t *topic) submit(r *Receipt) {
 	t.resumeLocked()
 }
 
-// resumeLocked sends workers where there is work, and reports whether it did.
-func (t *topic) resumeLocked() (sent bool) {
+// resumeLocked sends workers where there is work.
+func (t *topic) resumeLocked() {
 	for t.workLocked(t.inFlight) {
 		t.inFlight++
 		t.p.start(t)
-		sent = true
 	}
-	return sent
 }
 
 // workLocked reports whether there is work for a worker beside busy others, who
-// then must come: the turn may have been taken for it.
+// then must come: t may have joined the round for it.
 // While little has gathered there is none: with a single publish under way
 // batches are larger and syncs fewer. Much of it costs more to pack than to
 // sync, and packing can be done on several processors. A light batch has a worker
@@ -69,7 +68,7 @@ func (t *topic) workLocked(busy int) bool {
 	case t.open == nil:
 		return false
 	}
-	return len(t.open.buf) >= muchBytes || busy == 0 && (t.aside != nil || t.p.turn.take(t))
+	return len(t.open.buf) >= muchBytes || busy == 0 && (t.aside != nil || t.p.round.join(t))
 }
 
 // muchBytes is how much must have gathered for another publish beside those
@@ -223,7 +222,9 @@ func (t *topic) run() {
 	defer t.p.workers.Done()
 	for b := t.next(); b != nil; b = t.next() {
 		t.left(b, t.publish(b))
-		t.p.pass(t)
+		if t.p.round.leave(t) {
+			t.p.gather(t)
+		}
 	}
 }
 

@@ -12,14 +12,14 @@ func quiet(t *testing.T, pub *script) {
 	synctest.Wait()
 	select {
 	case c := <-pub.calls:
-		t.Fatalf("message %q of %s left out of turn", c.ids(t), c.msg.Topic)
+		t.Fatalf("message %q of %s left too early", c.ids(t), c.msg.Topic)
 	default:
 	}
 }
 
-// What gathers in one topic waits while another publishes, and then leaves as one
-// message; so they go on in turn.
-func TestTopicsTakeTurns(t *testing.T) {
+// What gathers in topics while another publishes leaves together, as one message of
+// each, and nothing more until all of those are stored.
+func TestTopicsPublishTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pub := newScript()
 		p := newPipeline(t, Config{}, pub)
@@ -30,23 +30,60 @@ func TestTopicsTakeTurns(t *testing.T) {
 		quiet(t, pub)
 		c.reply <- ok(1)
 		want(t, first, nil)
-		c = <-pub.calls
-		wantIDs(t, c, "urn:p:1", "urn:p:1")
-		fourth, _ := send(t, p, eventOf("c", ""))
-		quiet(t, pub)
-		c.reply <- ok(1)
+		calls := both(t, pub)
+		wantIDs(t, calls["standard"], "b")
+		wantIDs(t, calls["entities"], "urn:p:1", "urn:p:1")
+		fourth, _ := send(t, p, eventOf("c", ""), eventOf("d", ""))
+		calls["standard"].reply <- ok(1)
+		quiet(t, pub) // the round is not over
+		calls["entities"].reply <- ok(2)
 		want(t, second, nil)
-		c = <-pub.calls
-		wantIDs(t, c, "b", "c")
-		c.reply <- ok(2)
 		want(t, third, nil)
+		c = <-pub.calls
+		wantIDs(t, c, "c", "d")
+		c.reply <- ok(1)
 		want(t, fourth, nil)
 		drain(t, p)
 	})
 }
 
+// Topics of one envelope that finds nothing under way do not wait for each other.
+func TestOneEnvelopeLeavesTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pub := newScript()
+		p := newPipeline(t, Config{}, pub)
+		for range 2 { // the first leaves nothing behind that the second could meet
+			done, _ := send(t, p, eventOf("a", ""), personDescribe)
+			for _, c := range both(t, pub) {
+				c.reply <- ok(1)
+			}
+			want(t, done, nil)
+		}
+		drain(t, p)
+	})
+}
+
+// both are the next two messages, which leave at once, by their topics.
+func both(t *testing.T, pub *script) map[string]*call {
+	t.Helper()
+	calls := make(map[string]*call)
+	for range 2 {
+		synctest.Wait()
+		select {
+		case c := <-pub.calls:
+			calls[c.msg.Topic] = c
+		default:
+			t.Fatal("a message waits for another")
+		}
+	}
+	if len(calls) != 2 {
+		t.Fatalf("both messages are for one topic: %v", calls)
+	}
+	return calls
+}
+
 // A topic of which much has gathered waits for nobody.
-func TestMuchIsPublishedOutOfTurn(t *testing.T) {
+func TestMuchWaitsForNoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pub := newScript()
 		p := newPipeline(t, Config{MaxBatchRecords: 2}, pub)
@@ -67,7 +104,7 @@ func TestMuchIsPublishedOutOfTurn(t *testing.T) {
 }
 
 // A publish that hangs holds no other topic up, beyond its first moments.
-func TestStalledTopicLosesItsTurn(t *testing.T) {
+func TestStalledTopicLeavesTheRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pub := newScript()
 		p := newPipeline(t, Config{}, pub)

@@ -16,13 +16,13 @@ start_endpoint "$out"
 spent() { awk '{ print $14 + $15 }' "/proc/$endpoint/stat"; }
 answered() { curl -sSf "$ADMIN/metrics" | awk '/^caliper_requests_total/ { n += $2 } END { print n }'; }
 
-"$out/loadtest" -url "$URL" -token "$TOKEN" -duration 8s -warmup 1s "$@" >/dev/null 2>&1 &
+"$out/loadtest" -url "$URL" -token "$TOKEN" -duration 8s -warmup 1s "$@" >"$out/load.log" 2>&1 &
 load=$!
 sleep 2
 ticks=$(spent) requests=$(answered)
 perf record -q -F 1999 -e cpu-clock -g -p "$endpoint" -o "$out/perf.data" sleep 4
 ticks=$(($(spent) - ticks)) requests=$(($(answered) - requests))
-wait "$load"
+wait "$load" || { cat "$out/load.log" >&2; exit 1; }
 
 # A sample belongs to the first line of the table of which it has a function.
 perf script -i "$out/perf.data" -F ip,sym 2>/dev/null | awk -v us="$(awk "BEGIN { print $ticks * 10000 / $requests }")" '

@@ -7,36 +7,22 @@
 # Needs linux-perf and the right to use it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-go=${GO:-go}
+. bench/endpoint.sh
 out=$PWD/bench/out
-mkdir -p "$out"
-$go build -trimpath -o "$out/caliper-edge" .
-$go build -o "$out/loadtest" ./loadtest
-
-unset "${!CALIPER_@}"
-data=$(mktemp -d "$out/data.XXXXXX")
-trap 'kill ${endpoint:-} 2>/dev/null || true; wait; rm -rf "$data"' EXIT
-token=$("$out/caliper-edge" token add bench --data-dir "$data")
-"$out/caliper-edge" serve --data-dir "$data" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --nats-listen '' 2>"$out/endpoint.log" &
-endpoint=$!
-until serving=$(grep 'msg=serving ' "$out/endpoint.log"); do
-	kill -0 "$endpoint" || { cat "$out/endpoint.log"; exit 1; }
-	sleep 0.1
-done
-url=http://$(sed 's/.* listen=\([^ ]*\).*/\1/' <<<"$serving")/
-admin=http://$(sed 's/.* admin=\([^ ]*\).*/\1/' <<<"$serving")
+"${GO:-go}" build -o "$out/loadtest" ./loadtest
+start_endpoint "$out"
 
 # spent: clock ticks of the endpoint, 100 a second; answered: its requests.
 spent() { awk '{ print $14 + $15 }' "/proc/$endpoint/stat"; }
-answered() { curl -sSf "$admin/metrics" | awk '/^caliper_requests_total/ { n += $2 } END { print n }'; }
+answered() { curl -sSf "$ADMIN/metrics" | awk '/^caliper_requests_total/ { n += $2 } END { print n }'; }
 
-"$out/loadtest" -url "$url" -token "$token" -duration 8s -warmup 1s "$@" >/dev/null 2>&1 &
+"$out/loadtest" -url "$URL" -token "$TOKEN" -duration 8s -warmup 1s "$@" >"$out/load.log" 2>&1 &
 load=$!
 sleep 2
 ticks=$(spent) requests=$(answered)
 perf record -q -F 1999 -e cpu-clock -g -p "$endpoint" -o "$out/perf.data" sleep 4
 ticks=$(($(spent) - ticks)) requests=$(($(answered) - requests))
-wait "$load"
+wait "$load" || { cat "$out/load.log" >&2; exit 1; }
 
 # A sample belongs to the first line of the table of which it has a function.
 perf script -i "$out/perf.data" -F ip,sym 2>/dev/null | awk -v us="$(awk "BEGIN { print $ticks * 10000 / $requests }")" '

@@ -23,7 +23,7 @@ type endpoint struct {
 	url, token string
 	server     *process
 	stores     []*process // nats-servers, none where the store is embedded
-	admin      string     // host:port; empty for ceiling and floor, which have no metrics
+	admin      string     // host:port; empty for our own, which have no metrics
 	storeDir   string
 }
 
@@ -32,8 +32,8 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 	switch {
 	case s == ceiling:
 		return startOwn(dir, constantCommand)
-	case s == floor, s.without != "":
-		return startOwn(dir, floorCommand, dir, b.encoding, s.without)
+	case s == floor, s.without != "", s.on != "":
+		return startOwn(dir, floorCommand, dir, b.encoding, s.without, s.on)
 	case s.servers > 0:
 		return b.startExternal(s, dir)
 	case s == withRules:

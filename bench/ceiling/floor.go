@@ -5,23 +5,23 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
+	"strconv"
 
 	"caliperedge/internal/resident"
 	"caliperedge/pipeline"
+	"caliperedge/pipeline/stream"
 	"caliperedge/validate"
 
 	"github.com/valyala/fasthttp"
 	"golang.org/x/sys/unix"
 )
 
-// floorCommand, a folder, a Content-Encoding and what is left out, "" where nothing is, make this program the floor instead.
+// floorCommand, a folder, a Content-Encoding, what is left out, "" where nothing is, and where groups go, make this program the
+// floor instead.
 const floorCommand = "serve-floor"
 
 // What the floor may leave out, to show what it costs.
@@ -31,6 +31,9 @@ const (
 	withoutSync = "sync"
 	withoutAll  = "all"
 )
+
+// onJetStream has the floor publish each group as one message to the embedded JetStream, instead of writing it to a file.
+const onJetStream = "jetstream"
 
 // floorFile holds the groups that the floor has written: the size of each as a varint, then the group as it is packed, or as
 // it is where that is smaller. It has its size from the start and begins again at its end, as logs of databases do: a sync
@@ -50,33 +53,24 @@ const floorHeap = 48 << 20
 //
 // Two goroutines that write, so that one packs while the other syncs, make it slower: groups halve.
 type floorServer struct {
-	file    *os.File
-	at      int64 // where the next group goes
+	groups
 	packer  *pipeline.Packer
 	without string
-	wake    chan struct{} // has a token where a group is open
-
-	mu    sync.Mutex
-	open  *group
-	spare []byte // of the group before, for the next
-}
-
-// group is what is packed, written and synced at once.
-type group struct {
-	bodies []byte
-	synced chan struct{} // closed when it is on the disk, or err says why it is not
-	err    error         // then
+	file    *os.File
+	at      int64             // where the next group goes
+	store   *stream.Publisher // instead of the file
+	message uint64            // the last one
 }
 
 // serveFloor takes bodies and keeps them in dir, packed as encoding says, until ctx ends.
-func serveFloor(ctx context.Context, dir, encoding, without string, out io.Writer) error {
+func serveFloor(ctx context.Context, dir, encoding, without, on string, out io.Writer) error {
 	// As in caliper-edge: a sync keeps one scheduling slot busy doing nothing.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 	encoding, err := pipeline.ParseEncoding(encoding)
 	if err != nil {
 		return err
 	}
-	f := &floorServer{without: without, wake: make(chan struct{}, 1)}
+	f := &floorServer{without: without, groups: groups{wake: make(chan struct{}, 1)}}
 	if f.leavesOut(withoutPack) {
 		encoding = pipeline.EncodingNone
 	}
@@ -84,30 +78,28 @@ func serveFloor(ctx context.Context, dir, encoding, without string, out io.Write
 	if err != nil {
 		return err
 	}
-	f.file, err = os.Create(filepath.Join(dir, floorFile))
-	if err != nil {
-		return err
+	store := f.write
+	if on == onJetStream {
+		store = f.publish
+		f.most = pipeline.MaxMessageBytes - pipeline.HeaderRoomBytes
+		if encoding != pipeline.EncodingNone {
+			f.most *= 2 // what the bodies of the corpus are packed to is less than half
+		}
+		if f.store, err = openStore(ctx, dir); err != nil {
+			return err
+		}
+		defer f.store.Close()
+	} else {
+		if f.file, err = os.Create(filepath.Join(dir, floorFile)); err != nil {
+			return err
+		}
+		defer f.file.Close()
+		if err := f.fill(); err != nil {
+			return err
+		}
 	}
-	defer f.file.Close()
-	if err := f.fill(); err != nil {
-		return err
-	}
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := fasthttp.Server{Handler: f.handle}
-	failed, written := make(chan error, 1), make(chan error, 1)
-	go func() { failed <- server.Serve(ln) }()
-	go func() { written <- f.write(ctx) }()
 	resident.Heap(floorHeap)
-	fmt.Fprintln(out, "listening on", ln.Addr())
-	select {
-	case err := <-failed:
-		return err
-	case err := <-written: // ctx has ended; connections end with the process
-		return err
-	}
+	return f.serve(ctx, f.handle, store, out)
 }
 
 func (f *floorServer) leavesOut(part string) bool {
@@ -124,47 +116,11 @@ func (f *floorServer) handle(c *fasthttp.RequestCtx) {
 		}
 		envelope.Release()
 	}
-	g := f.join(body)
-	<-g.synced
-	if g.err != nil {
-		c.SetStatusCode(fasthttp.StatusServiceUnavailable)
-		return
-	}
-	c.SetContentType("application/json")
-	c.SetBodyString(constantBody)
-}
-
-// join copies body into the open group.
-func (f *floorServer) join(body []byte) *group {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.open == nil {
-		f.open = &group{bodies: f.spare, synced: make(chan struct{})}
-		f.spare = nil
-		f.wake <- struct{}{}
-	}
-	f.open.bodies = append(f.open.bodies, body...)
-	return f.open
-}
-
-// write writes one group after the other.
-func (f *floorServer) write(ctx context.Context) error {
-	var done []byte
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.wake:
-		}
-		f.mu.Lock()
-		g := f.open
-		f.open, f.spare = nil, done
-		f.mu.Unlock()
-		packed, _ := f.packer.Pack(g.bodies)
-		g.err = f.store(packed)
-		close(g.synced)
-		done = g.bodies[:0]
-	}
+	g := f.room(len(body))
+	g.bodies = append(g.bodies, body...)
+	f.mu.Unlock()
+	g.answer(c)
 }
 
 // fill writes all of the file once.
@@ -178,8 +134,9 @@ func (f *floorServer) fill() error {
 	return f.file.Sync()
 }
 
-// store writes a packed group and syncs it.
-func (f *floorServer) store(packed []byte) error {
+// write packs a group, writes it to the file and syncs it.
+func (f *floorServer) write(bodies []byte) error {
+	packed, _ := f.packer.Pack(bodies)
 	size := binary.AppendUvarint(nil, uint64(len(packed)))
 	n := int64(len(size) + len(packed))
 	if f.at+n > floorBytes {
@@ -194,4 +151,13 @@ func (f *floorServer) store(packed []byte) error {
 		return nil
 	}
 	return unix.Fdatasync(fd)
+}
+
+// publish packs a group and publishes it.
+func (f *floorServer) publish(bodies []byte) error {
+	packed, encoding := f.packer.Pack(bodies)
+	f.message++
+	_, err := f.store.Publish(context.Background(), &pipeline.Message{
+		Topic: ownTopic, ID: strconv.FormatUint(f.message, 10), Encoding: encoding, Bytes: len(bodies), Body: packed})
+	return err
 }

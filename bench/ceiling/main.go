@@ -8,7 +8,7 @@
 //	go run ./bench/ceiling -encoding zstd           messages, and the floor's groups, packed otherwise than by default
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
 //	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
-//	go run ./bench/ceiling -limit                   instead: what each part of the floor costs
+//	go run ./bench/ceiling -limit                   instead: what each part of the floor costs, and what it is over JetStream
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
@@ -36,6 +36,7 @@
 //	base.go       the endpoint of another revision
 //	growth.go     how cost grows: larger envelopes, more connections, copies to further topics, encryption, a cluster
 //	floor.go      the floor
+//	groups.go     how it gathers bodies
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
 //	machine.go    what it was measured on
@@ -77,8 +78,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case len(args) == 1 && args[0] == constantCommand:
 		return exitCode(serveConstant(ctx, stdout), stderr)
-	case len(args) == 4 && args[0] == floorCommand:
-		return exitCode(serveFloor(ctx, args[1], args[2], args[3], stdout), stderr)
+	case len(args) == 5 && args[0] == floorCommand:
+		return exitCode(serveFloor(ctx, args[1], args[2], args[3], args[4], stdout), stderr)
 	}
 	set, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -130,7 +131,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
 	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption, a cluster of three")
-	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, and without all three")
+	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, without all three, and over JetStream")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {
 		return set, err

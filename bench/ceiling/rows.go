@@ -38,8 +38,8 @@ type subject struct {
 	config string
 	// servers is how many nats-servers stand beside the endpoint; none where the store is embedded.
 	servers int
-	// without is what a floor leaves out.
-	without string
+	// without is what a floor leaves out, and on where it stores, where that is no file.
+	without, on string
 }
 
 var (
@@ -126,13 +126,14 @@ func slowSyncRows(delays string) ([]row, error) {
 	return rows, nil
 }
 
-// limitRows are those of -limit: what the floor is without each of the things that make it dearer than the ceiling, and without all.
+// limitRows are those of -limit: what the floor is without each of the things that make it dearer than the ceiling, and without
+// all; and what it is over JetStream.
 func limitRows() []row {
 	subjects := []subject{ceiling, floor}
 	for _, without := range []string{withoutPass, withoutPack, withoutSync, withoutAll} {
 		subjects = append(subjects, subject{name: "no-" + without, without: without})
 	}
-	subjects = append(subjects, embedded)
+	subjects = append(subjects, subject{name: "floor-jetstream", on: onJetStream}, embedded)
 	var rows []row
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		for _, s := range closedShapes {

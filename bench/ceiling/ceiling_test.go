@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,9 +24,9 @@ import (
 	"caliperedge/validate"
 )
 
-// TestMain is ceiling or floor where the program under test starts itself as that.
+// TestMain is ceiling, floor or prototype where the program under test starts itself as that.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == constantCommand || os.Args[1] == floorCommand) {
+	if len(os.Args) > 1 && slices.Contains([]string{constantCommand, floorCommand, prototypeCommand}, os.Args[1]) {
 		main()
 	}
 	os.Exit(m.Run())
@@ -294,7 +295,7 @@ func TestInterrupt(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	for _, args := range []string{"-rows nothing", "-rows (", "-rounds 0", "-duration 0s", "-sync-delays 2s", "-sync-delays x", "-encoding lz4", "-base no-such-revision", "-base HEAD -sync-delays 1ms", "more"} {
+	for _, args := range []string{"-rows nothing", "-rows (", "-rounds 0", "-duration 0s", "-sync-delays 2s", "-sync-delays x", "-prototype -limit", "-encoding lz4", "-base no-such-revision", "-base HEAD -sync-delays 1ms", "more"} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), io.Discard, &stderr); code != 1 || stderr.Len() == 0 {
 			t.Errorf("%s: exit %d, %q", args, code, stderr.String())
@@ -302,7 +303,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestWrk has wrk post its script to a server that reads what comes: envelopes that conform, no id twice.
+// TestWrk has wrk post its scripts to a server that reads what comes: envelopes that conform, no id twice, or all of them.
 func TestWrk(t *testing.T) {
 	path, err := exec.LookPath("wrk")
 	if err != nil {
@@ -311,7 +312,15 @@ func TestWrk(t *testing.T) {
 		}
 		t.Skip("needs wrk, which is not installed")
 	}
-	t.Parallel()
+	for _, generator := range []string{wrk, wrkRepeated} {
+		t.Run(generator, func(t *testing.T) {
+			t.Parallel()
+			testWrk(t, path, generator)
+		})
+	}
+}
+
+func testWrk(t *testing.T, path, generator string) {
 	const items = 20
 	var mu sync.Mutex
 	ids, faults := map[string]int{}, 0
@@ -323,7 +332,7 @@ func TestWrk(t *testing.T) {
 		envelope, err := validate.Parse(body, validate.Options{})
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil || envelope.Conformant() != items || r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("Content-Type") != "application/json" {
+		if err != nil || r.Method != http.MethodPost || envelope.Conformant() != items || r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("Content-Type") != "application/json" {
 			faults++
 			return
 		}
@@ -335,7 +344,7 @@ func TestWrk(t *testing.T) {
 	defer s.Close()
 	b := &bench{settings: settings{duration: time.Second}, wrk: path, bodies: map[load][]corpus.Envelope{}}
 	e := &endpoint{url: s.URL + "/", token: "secret", server: &process{log: filepath.Join(t.TempDir(), "log")}}
-	found, err := b.runWrk(t.Context(), e, row{load: load{corpus.Mix, items}, connections: 2})
+	found, err := b.runWrk(t.Context(), e, row{load: load{corpus.Mix, items}, connections: 2, generator: generator})
 	if err != nil || !(found[requestRate] > 0) || !(found[generatorMicros] > 0) {
 		t.Errorf("%v, %v", found, err)
 	}
@@ -347,7 +356,7 @@ func TestWrk(t *testing.T) {
 			twice++
 		}
 	}
-	if len(ids) == 0 || faults > 0 || twice > 0 {
+	if want := map[string]int{wrk: 0, wrkRepeated: items}[generator]; len(ids) < items || faults > 0 || twice != want || generator == wrkRepeated && len(ids) != items {
 		t.Errorf("%d ids, %d of them more than once, %d faulty requests", len(ids), twice, faults)
 	}
 }

@@ -34,6 +34,8 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 		return startOwn(dir, constantCommand)
 	case s == floor, s.without != "", s.on != "":
 		return startOwn(dir, floorCommand, dir, b.encoding, s.without, s.on)
+	case s == prototype:
+		return startOwn(dir, prototypeCommand, dir)
 	case s.servers > 0:
 		return b.startExternal(s, dir)
 	case s == withRules:
@@ -56,7 +58,7 @@ func (e *endpoint) stop() error {
 var (
 	edgeReady = regexp.MustCompile(`"msg":"serving","listen":"([^"]+)","admin":"([^"]+)"`)
 	natsReady = regexp.MustCompile(`Listening for client connections on (\S+)(?s:.*)Server is ready`)
-	// ownReady is what serveConstant and serveFloor write.
+	// ownReady is what serveConstant, serveFloor and servePrototype write.
 	ownReady = regexp.MustCompile(`listening on (\S+)\n`)
 )
 
@@ -156,7 +158,7 @@ const constantCommand = "serve-constant"
 // constantBody is what caliper-edge answers to an envelope of one event.
 const constantBody = `{"accepted":1,"rejected":0,"topics":{"standard":"standard:1742"}}`
 
-// startOwn starts this program as ceiling or floor.
+// startOwn starts this program as ceiling, floor or prototype.
 func startOwn(dir string, args ...string) (*endpoint, error) {
 	self, err := os.Executable()
 	if err != nil {

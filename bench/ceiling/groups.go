@@ -16,7 +16,7 @@ import (
 )
 
 // groups stores what arrives in groups, one after the other: what comes while a group is being stored is in the next one, so
-// that one sync pays for many.
+// that one sync pays for many. Floor and prototype are made of it.
 type groups struct {
 	// most is how many bytes a group may have, where it is not that of a single request; 0 is no limit.
 	most int

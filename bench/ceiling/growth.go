@@ -16,7 +16,6 @@ import (
 func growthRows() []row {
 	var rows []row
 	plain := subject{name: "plain"} // embedded, for which there are no bars here
-	noWindow := subject{name: "no-window", config: "duplicates_ids: 0\n"}
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		for _, items := range []int{1, 10, 100, 1000} {
 			rows = append(rows, row{load{kind, items}, 64, closed, []subject{plain}})

@@ -9,6 +9,7 @@
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
 //	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
 //	go run ./bench/ceiling -limit                   instead: what each part of the floor costs, and what it is over JetStream
+//	go run ./bench/ceiling -prototype               instead: the prototype from which the bars were derived, beside caliper-edge
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
@@ -36,7 +37,8 @@
 //	base.go       the endpoint of another revision
 //	growth.go     how cost grows: larger envelopes, more connections, copies to further topics, encryption, a cluster
 //	floor.go      the floor
-//	groups.go     how it gathers bodies
+//	prototype.go  the naive endpoint from which the bars were derived
+//	groups.go     what floor and prototype have in common
 //	wrk.go        the same by another generator, where wrk is installed
 //	sonic.go      the yardstick for processor time: one strict pass of sonic over the same bodies
 //	machine.go    what it was measured on
@@ -80,6 +82,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitCode(serveConstant(ctx, stdout), stderr)
 	case len(args) == 5 && args[0] == floorCommand:
 		return exitCode(serveFloor(ctx, args[1], args[2], args[3], args[4], stdout), stderr)
+	case len(args) == 2 && args[0] == prototypeCommand:
+		return exitCode(servePrototype(ctx, args[1], stdout), stderr)
 	}
 	set, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -132,6 +136,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
 	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption, a cluster of three")
 	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, without all three, and over JetStream")
+	naive := fs.Bool("prototype", false, "instead: the prototype beside ceiling, floor and the embedded endpoint, as it was measured once (needs wrk) and under the load of the rest")
 	fs.StringVar(&delays, "sync-delays", "", "instead: the embedded endpoint with every sync so much longer, as in 1ms,3ms, and with no delay (needs strace)")
 	if err := fs.Parse(args); err != nil {
 		return set, err
@@ -144,8 +149,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
-	case *growth && *limit, delays != "" && (*growth || *limit):
-		return set, errors.New("-growth, -limit, -sync-delays: want one of them")
+	case *growth && *limit, *naive && (*growth || *limit), delays != "" && (*growth || *limit || *naive):
+		return set, errors.New("-growth, -limit, -prototype, -sync-delays: want one of them")
 	case other != "" && delays != "":
 		return set, errors.New("-base: not with -sync-delays")
 	}
@@ -158,6 +163,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		file, all = "growth.json", growthRows()
 	case *limit:
 		file, all = "limit.json", limitRows()
+	case *naive:
+		file, all = "prototype.json", prototypeRows()
 	case delays != "":
 		file = "slow-sync.json"
 		if all, err = slowSyncRows(delays); err != nil {

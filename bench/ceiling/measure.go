@@ -48,14 +48,18 @@ const (
 
 	// What follows compares a sample with others of the row in the same round, most with that of the first subject.
 
-	share        figure = "share_of_first_requests_per_second"
-	floorShare   figure = "share_of_floor_requests_per_second"
-	baseShare    figure = "share_of_base_requests_per_second"
-	baseMicros   figure = "share_of_base_servers_us_per_request"
-	sonicMicros  figure = "sonic_pass_us_per_request" // a strict pass over the body, see sonic.go
-	aboveCeiling figure = "servers_us_above_ceiling_per_sonic_pass"
-	p99OfAllowed figure = "p99_per_twice_ceiling_plus_5_ms"
+	share          figure = "share_of_first_requests_per_second"
+	floorShare     figure = "share_of_floor_requests_per_second"
+	prototypeShare figure = "share_of_prototype_requests_per_second"
+	baseShare      figure = "share_of_base_requests_per_second"
+	baseMicros     figure = "share_of_base_servers_us_per_request"
+	sonicMicros    figure = "sonic_pass_us_per_request" // a strict pass over the body, see sonic.go
+	aboveCeiling   figure = "servers_us_above_ceiling_per_sonic_pass"
+	p99OfAllowed   figure = "p99_per_twice_ceiling_plus_5_ms"
 )
+
+// shareOf are the subjects of whose requests those of the others in the row are shares too.
+var shareOf = map[subject]figure{floor: floorShare, prototype: prototypeShare}
 
 // sample is what one measurement found. A figure that does not apply is absent.
 type sample map[figure]float64
@@ -70,7 +74,7 @@ type maximum struct {
 // measureRow lets the subjects take the load in turns and returns their samples by name; none where wrk is wanted and not
 // there.
 func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sample, error) {
-	if r.generator == wrk && b.wrk == "" {
+	if r.byWrk() && b.wrk == "" {
 		return nil, nil
 	}
 	rate, err := b.halfRate(ctx, r)
@@ -99,8 +103,10 @@ func (b *bench) measureRow(ctx context.Context, round int, r row) (map[string]sa
 	}
 	for _, s := range r.subjects[1:] {
 		samples[s.name].compare(samples[r.subjects[0].name], r, pass)
-		if least := samples[floor.name]; least[requestRate] > 0 && s != floor && r.generator == closed {
-			samples[s.name][floorShare] = samples[s.name][requestRate] / least[requestRate]
+		for of, f := range shareOf {
+			if other := samples[of.name]; other[requestRate] > 0 && s != of && !strings.HasPrefix(r.generator, half) {
+				samples[s.name][f] = samples[s.name][requestRate] / other[requestRate]
+			}
 		}
 		if s == embedded {
 			samples[s.name].compareBase(samples[base.name], r)
@@ -192,7 +198,7 @@ func (b *bench) measure(ctx context.Context, r row, s subject, rate float64) (sa
 
 // apply loads an endpoint and looks at it. bodies is how many bytes of bodies it has taken, where it has a store.
 func (b *bench) apply(ctx context.Context, e *endpoint, r row, rate float64) (found sample, bodies float64, err error) {
-	if r.generator == wrk {
+	if r.byWrk() {
 		found, err = b.runWrk(ctx, e, r)
 	} else {
 		found, err = b.runLoadtest(ctx, e, r, rate)

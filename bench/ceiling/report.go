@@ -76,7 +76,7 @@ func newReport(b *bench) (*Report, error) {
 		Duration: b.duration.Seconds(), Warmup: b.warmup.Seconds(), Encoding: b.encoding, Errors: []string{},
 	}
 	for _, row := range b.rows {
-		if row.generator == wrk && b.wrk == "" {
+		if row.byWrk() && b.wrk == "" {
 			r.Skipped = "wrk is not installed: what it would confirm was skipped"
 		}
 		found := &Row{Name: row.String(), row: row}
@@ -209,6 +209,10 @@ const baseLegend = `of base    embedded's requests/s as a share of base's in the
 us of base embedded's processor time per request as a share of base's in the same round
 `
 
+// prototypeLegend stands behind legend where the prototype was measured.
+const prototypeLegend = `of prototype the requests/s as a ratio to the prototype's in the same round
+`
+
 // writeText writes the report for people.
 func (r *Report) writeText(out io.Writer) {
 	fmt.Fprintf(out, "%v\n%d rounds of %v s after %v s of warm-up; packed with %s\n\n", r.Machine, r.Rounds, r.Duration, r.Warmup, r.Encoding)
@@ -216,6 +220,9 @@ func (r *Report) writeText(out io.Writer) {
 	fmt.Fprint(out, legend)
 	if r.Machine.Base != "" {
 		fmt.Fprint(out, baseLegend)
+	}
+	if r.has(prototypeShare) {
+		fmt.Fprint(out, prototypeLegend)
 	}
 	fmt.Fprintln(out)
 	r.writeBars(out)
@@ -235,6 +242,9 @@ func (r *Report) writeRows(out io.Writer) {
 	shares := []column{{title: "share", figure: share}, {title: "of floor", figure: floorShare}}
 	if r.Machine.Base != "" {
 		shares = append(shares, column{title: "of base", figure: baseShare}, column{title: "us of base", figure: baseMicros})
+	}
+	if r.has(prototypeShare) {
+		shares = append(shares, column{title: "of prototype", figure: prototypeShare})
 	}
 	fmt.Fprint(w, "\trounds\t")
 	for _, c := range shares {

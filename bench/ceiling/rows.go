@@ -15,8 +15,9 @@ import (
 type row struct {
 	load
 	connections int
-	// generator is how the load is made: closed and wrk send as fast as they are answered; half-X is loadtest's open loop
-	// at half of the most that X did in a closed loop of as many connections in the same round.
+	// generator is how the load is made: closed and wrk send as fast as they are answered, and so does wrk-repeated, which sends
+	// one body again and again; half-X is loadtest's open loop at half of the most that X did in a closed loop of as many
+	// connections in the same round.
 	generator string
 	// subjects take turns. The first is what the others are compared with.
 	subjects []subject
@@ -49,6 +50,8 @@ var (
 	base      = subject{name: "base"} // embedded of another revision, beside it
 	withRules = subject{name: "rules"}
 	external  = subject{name: "external", servers: 1}
+	noWindow  = subject{name: "no-window", config: "duplicates_ids: 0\n"}
+	prototype = subject{name: "prototype"}
 )
 
 // program is what the subject runs as, where that is caliper-edge.
@@ -63,7 +66,11 @@ const (
 	closed = "closed"
 	half   = "half-" // and the subject whose maximum is meant
 	wrk    = "wrk"
+
+	wrkRepeated = "wrk-repeated"
 )
+
+func (r row) byWrk() bool { return r.generator == wrk || r.generator == wrkRepeated }
 
 func (r row) String() string {
 	return fmt.Sprintf("kind=%v/items=%d/connections=%d/load=%s", r.kind, r.items, r.connections, r.generator)

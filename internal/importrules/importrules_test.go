@@ -40,20 +40,20 @@ var allowed = map[string][]string{
 	"internal/visible":      {}, // functions of text
 	"internal/syncloss":     {}, // shows what the kernel does without us
 	"e2e":                   {},
-	"bench":                 {},                                                                               // tests only
-	"bench/corpus":          {},                                                                               // standard library only: everything that sends shares it
-	"bench/corpus/write":    {"bench/corpus"},                                                                 // for senders in other languages
-	"bench/yardstick":       {},                                                                               // one pass of sonic, to hold others against
-	"bench/ceiling":         {"bench/corpus", "bench/yardstick", "internal/resident", "pipeline", "validate"}, // starts programs and measures them; the floor
-	"loadtest":              {"bench/corpus", "pipeline", "pipeline/stream"},                                  // sends, and reads the topics back
+	"bench":                 {},                                                                                                  // tests only
+	"bench/corpus":          {},                                                                                                  // standard library only: everything that sends shares it
+	"bench/corpus/write":    {"bench/corpus"},                                                                                    // for senders in other languages
+	"bench/yardstick":       {},                                                                                                  // one pass of sonic, to hold others against
+	"bench/ceiling":         {"bench/corpus", "bench/yardstick", "internal/resident", "pipeline", "pipeline/stream", "validate"}, // starts programs and measures them; the floor, the prototype
+	"loadtest":              {"bench/corpus", "pipeline", "pipeline/stream"},                                                     // sends, and reads the topics back
 }
 
 // homes are the packages in which a library may be imported.
 var homes = map[string][]string{
-	"github.com/valyala/fasthttp":             {"edge", "bench/ceiling"},                    // HTTP
-	"github.com/bytedance/sonic":              {"validate", "bench/yardstick"},              // JSON; the yardstick
-	"github.com/panjf2000/ants":               {"pipeline"},                                 // workers
-	"github.com/nats-io/nats.go":              {"pipeline/stream", "", "internal/natstest"}, // JetStream; commands hold its connection
+	"github.com/valyala/fasthttp":             {"edge", "bench/ceiling"},                        // HTTP
+	"github.com/bytedance/sonic":              {"validate", "bench/yardstick", "bench/ceiling"}, // JSON; the yardstick, the prototype
+	"github.com/panjf2000/ants":               {"pipeline"},                                     // workers
+	"github.com/nats-io/nats.go":              {"pipeline/stream", "", "internal/natstest"},     // JetStream; commands hold its connection
 	"github.com/nats-io/nats-server":          {"pipeline/stream"},
 	"github.com/VictoriaMetrics/metrics":      {"edge", "pipeline", ""},
 	"github.com/klauspost/compress":           {"edge", "pipeline", "pipeline/keymap", "pipeline/stream", "loadtest", "bench/ceiling"},

@@ -143,7 +143,7 @@ func (e *Endpoint) refuse(ctx *fasthttp.RequestCtx, r refused) {
 	writeRefusal(ctx, r, nil)
 }
 
-// writeRefusal writes the common error body (contract, section 1.2). detail is
+// writeRefusal writes the common error body (contract, section 3). detail is
 // JSON for the member of that name, and none where it is empty.
 func writeRefusal(ctx *fasthttp.RequestCtx, r refused, detail []byte) {
 	row := &refusals[r.refusal]
@@ -191,6 +191,9 @@ func setStatus(ctx *fasthttp.RequestCtx, status int) {
 		ctx.Response.Header.SetStatusMessage([]byte("Unprocessable Content"))
 	}
 }
+
+// headerDurability tells what the events of an answer survive (contract, section 3).
+var headerDurability = []byte("Caliper-Durability")
 
 const contentTypeJSON = "application/json"
 

@@ -389,7 +389,8 @@ func (e *Endpoint) stored(ctx *fasthttp.RequestCtx, account *account, receipt *p
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 	}
 	if level := receipt.Level(); level != "" {
-		ctx.Response.Header.Set("Caliper-Durability", string(level))
+		// Set would look at each letter of the name.
+		ctx.Response.Header.SetCanonical(headerDurability, []byte(level))
 	}
 	answer := e.answers.get()
 	answer.b = appendSuccess(answer.b, n, receipt, kept, e.pipeline.Topics(), false)

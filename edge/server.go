@@ -36,6 +36,7 @@ func (e *Endpoint) newServer() *fasthttp.Server {
 		MaxRequestBodySize:           e.cfg.MaxBodyBytes,
 		DisablePreParseMultipartForm: true,
 
+		LazyRequestTime:       true, // we read the clock ourselves
 		NoDefaultContentType:  true,
 		SecureErrorLogMessage: true,
 		Logger:                serverLog{e.log},

@@ -12,7 +12,7 @@
 #   data         its data folder
 #
 # When the script ends, also by Ctrl-C, an EXIT trap ends the endpoint and removes its data; the script has no other EXIT trap.
-# What stays is in FOLDER, an absolute path: caliper-edge, the program, and endpoint.log.
+# What stays is in FOLDER, an absolute path: caliper-edge, the program, and endpoint.log, which is $data.log until the end.
 start_endpoint() {
 	local out=$1 serving
 	mkdir -p "$out"

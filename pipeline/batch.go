@@ -22,7 +22,7 @@ type batch struct {
 // entry is the part of one envelope in a batch.
 type entry struct {
 	receipt *Receipt
-	round   uint64    // of receipt, which may be reused once this is settled
+	use     uint64    // of receipt, which may be reused once this is settled
 	by      time.Time // when receipt's wait is to end, settled or not
 	end     int       // its records end here in buf
 	first   int       // how many records for the topic receipt has before them
@@ -47,7 +47,7 @@ func (b *batch) join(r *Receipt, first, records int) {
 		b.nearest = r.deadline
 	}
 	b.records += records
-	b.entries = append(b.entries, entry{receipt: r, round: r.round.Load(), by: r.deadline, end: len(b.buf), first: first, records: records})
+	b.entries = append(b.entries, entry{receipt: r, use: r.use.Load(), by: r.deadline, end: len(b.buf), first: first, records: records})
 }
 
 // expire ends the waits that were to end before t.
@@ -59,7 +59,7 @@ func (b *batch) expire(t time.Time) {
 	for i := range b.entries {
 		switch e := &b.entries[i]; {
 		case e.by.Before(t):
-			e.receipt.expire(e.round)
+			e.receipt.expire(e.use)
 		case e.by.Before(b.nearest):
 			b.nearest = e.by
 		}

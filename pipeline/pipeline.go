@@ -396,8 +396,8 @@ func (p *Pipeline) admit(r *Receipt, deadline time.Time, reserved int64, look *l
 	look.claim()
 	r.held = r.keepBytes()
 	r.room.Release(reserved - r.bytes - r.held) // of duplicates, and for marks that are not needed
-	if r.topics() > 1 && p.round.begin() {
-		defer p.round.close() // so that one need not wait for the other
+	if r.topics() > 1 && p.round.begin() {      // so that none of them waits for another
+		defer p.round.close()
 	}
 	for place := range r.share {
 		if r.share[place].records > 0 {
@@ -470,9 +470,7 @@ func (p *Pipeline) watch() {
 		case <-p.idle:
 			return
 		case now := <-ticker.C:
-			if p.round.tick(p.topics) {
-				p.gather(nil)
-			}
+			p.tick()
 			p.keepPace(now)
 			if p.round.ticks%ticksToTrim == 0 {
 				p.batches.trim()

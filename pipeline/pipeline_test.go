@@ -776,7 +776,7 @@ func TestExpiryOfAnEarlierRound(t *testing.T) {
 	var b batch
 	r := p.receipts.Get().(*Receipt)
 	r.room = p.budget.Share("tool")
-	r.round.Add(1) // as Submit does
+	r.use.Add(1) // as Submit does
 	r.deadline = time.Now().Add(-time.Second)
 	r.expect(1)
 	b.join(r, 0, 1)
@@ -784,11 +784,11 @@ func TestExpiryOfAnEarlierRound(t *testing.T) {
 	if err := r.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	r.round.Add(1) // and again for the next envelope
+	r.use.Add(1) // and again for the next envelope
 	r.expect(1)
 	b.expire(time.Now())
 	if len(r.done) != 0 {
-		t.Error("an entry of the round before ended the wait of this one")
+		t.Error("an entry of the use before ended the wait of this one")
 	}
 	r.settle(nil, Part{}, nil)
 	if err := r.Wait(); err != nil {

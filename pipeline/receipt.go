@@ -43,7 +43,7 @@ type Receipt struct {
 	submitted bool
 	settled   bool          // Wait was ended by the last settlement
 	pending   atomic.Int32  // settlements to come, and one for Submit itself
-	round     atomic.Uint64 // odd from Submit until the last settlement, or the deadline, ends the wait
+	use       atomic.Uint64 // odd from Submit until the last settlement, or the deadline, ends the wait
 	late      bool          // the deadline did
 	done      chan struct{} // gets a token when the wait ends
 
@@ -74,12 +74,12 @@ type Part struct {
 	duplicate bool // stored before, or by another envelope
 }
 
-// begin opens a round, which Submit itself has to finish, so that nothing
+// begin starts a use, which Submit itself has to finish, so that nothing
 // settles before all has joined.
 func (r *Receipt) begin(deadline time.Time) {
 	r.deadline, r.held = deadline, 0
 	r.submitted = true
-	r.round.Add(1)
+	r.use.Add(1)
 	r.expect(1)
 }
 
@@ -218,15 +218,15 @@ func (r *Receipt) Unclear() bool {
 	return r.late || r.unclear || slices.ContainsFunc(r.parts, func(p Part) bool { return !p.duplicate })
 }
 
-// end ends the wait of a round, and reports whether nothing else had ended it
+// end ends the wait of a use, and reports whether nothing else had ended it
 // before.
-func (r *Receipt) end(round uint64) bool {
-	return round%2 == 1 && r.round.CompareAndSwap(round, round+1)
+func (r *Receipt) end(use uint64) bool {
+	return use%2 == 1 && r.use.CompareAndSwap(use, use+1)
 }
 
-// expire ends the wait of a round that is still on at its deadline.
-func (r *Receipt) expire(round uint64) {
-	if r.end(round) {
+// expire ends the wait of a use that is still on at its deadline.
+func (r *Receipt) expire(use uint64) {
+	if r.end(use) {
 		r.p.metrics.late.Inc()
 		r.late = true
 		r.done <- struct{}{}
@@ -291,7 +291,7 @@ func (r *Receipt) finish() {
 	switch n := r.pending.Add(-1); {
 	case n == 0:
 		r.room.Release(r.held)
-		if r.end(r.round.Load()) {
+		if r.end(r.use.Load()) {
 			r.done <- struct{}{}
 		}
 	case n < 0:

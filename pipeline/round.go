@@ -10,8 +10,12 @@ import "sync"
 // what they publish together is synced together. An aside neither waits nor is
 // waited for.
 //
-// Nobody waits for long: a round ends after a whole tick of the watch, and who
-// still publishes then goes on beside the next one.
+// Who waits is not forgotten: a topic is refused only while others take part and
+// the round is not open, that ends only in leave and tick, and both have the next
+// round begin with all who wait.
+//
+// Nobody waits for long: a round ends after a whole tick of the watch, 50 to 100
+// ms, and who still publishes then goes on beside the next one.
 //
 // Its lock is taken within a topic's, never the other way round.
 type round struct {
@@ -19,7 +23,7 @@ type round struct {
 	open  bool // it begins: who has work takes part
 	out   int  // who takes part and is not done, and 1 more while it is open
 	began int  // tick
-	ticks int  // of the watch, so far
+	ticks int  // of the watch, so far, which alone writes it
 }
 
 // begin opens a round where nobody takes part in one, and reports whether it did:
@@ -51,12 +55,13 @@ func (r *round) close() {
 func (r *round) join(t *topic) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case t.joined:
+	if t.joined {
 		return true
-	case r.out > 0 && !r.open:
+	}
+	if r.out > 0 && !r.open {
 		return false
-	case r.out == 0:
+	}
+	if r.out == 0 {
 		r.began = r.ticks
 	}
 	t.joined = true
@@ -64,7 +69,9 @@ func (r *round) join(t *topic) bool {
 	return true
 }
 
-// leave tells that t is done, and is begin where it was the last.
+// leave tells that a batch of t was published: any, where there are several, for
+// who has so much to publish waits for nobody. Where it reports true the round is
+// over and the next one open, and the caller has to gather.
 func (r *round) leave(t *topic) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,15 +83,27 @@ func (r *round) leave(t *topic) bool {
 	return r.beginLocked()
 }
 
-// tick is for the watch. It is begin where a round has taken too long.
-func (r *round) tick(topics []*topic) bool {
+// tick is for the watch. A round that has taken too long is over.
+func (p *Pipeline) tick() {
+	if p.tooLong() {
+		p.gather(nil)
+		p.workers.Done()
+	}
+}
+
+// tooLong is leave for all who take part in a round that has taken too long. The
+// caller, who gathers, is then counted as a worker: else those who end meanwhile
+// might be the last, and a drain would be over while others wait to be gathered.
+func (p *Pipeline) tooLong() bool {
+	r := &p.round
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ticks++
 	if r.out == 0 || r.open || r.ticks-r.began <= 1 {
 		return false
 	}
-	for _, t := range topics {
+	p.workers.Add(1) // beside those who take part: none of them has left
+	for _, t := range p.topics {
 		t.joined = false
 	}
 	r.out = 0
@@ -93,23 +112,16 @@ func (r *round) tick(topics []*topic) bool {
 
 // gather has all topics with work take part in the round that was begun, and
 // closes it. worker is the topic for which the caller goes on to publish itself,
-// or nil.
+// so that no other worker is sent, or nil.
 func (p *Pipeline) gather(worker *topic) {
 	for _, t := range p.topics {
-		t.resume(t == worker)
+		t.mu.Lock()
+		if t != worker {
+			t.resumeLocked()
+		} else if t.open != nil {
+			p.round.join(t)
+		}
+		t.mu.Unlock()
 	}
 	p.round.close()
-}
-
-// resume is for a topic that may have waited. Where the caller is a worker of it,
-// and goes on, no other is sent.
-func (t *topic) resume(worker bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case !worker:
-		t.resumeLocked()
-	case t.open != nil:
-		t.p.round.join(t)
-	}
 }

@@ -124,3 +124,40 @@ func TestStalledTopicLeavesTheRound(t *testing.T) {
 		drain(t, p)
 	})
 }
+
+// A drain waits for what the watch has yet to gather when the stalled publish, the last one, ends.
+func TestDrainWaitsForWhoIsGathered(t *testing.T) {
+	pub := newScript()
+	p := newPipeline(t, Config{}, pub)
+	stalled, _ := send(t, p, personDescribe)
+	c := <-pub.calls
+	waiting, _ := send(t, p, eventOf("a", ""))
+	locked := func(state func() bool) bool {
+		p.round.mu.Lock()
+		defer p.round.mu.Unlock()
+		return state()
+	}
+	for !locked(func() bool { return p.round.ticks > p.round.began }) {
+		time.Sleep(time.Millisecond)
+	}
+	p.topics[0].mu.Lock() // keeps the watch from gathering it
+	for !locked(func() bool { return p.round.open }) {
+		time.Sleep(time.Millisecond)
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- p.Drain(t.Context()) }()
+	c.reply <- ok(1)
+	want(t, stalled, nil)
+	select {
+	case err := <-drained:
+		t.Errorf("drained, and an envelope is not settled: %v", err)
+		drained <- err
+	case <-time.After(100 * time.Millisecond):
+	}
+	p.topics[0].mu.Unlock()
+	(<-pub.calls).reply <- ok(1)
+	want(t, waiting, nil)
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}

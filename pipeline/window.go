@@ -82,7 +82,7 @@ const (
 type wait struct {
 	position uint64
 	receipt  *Receipt
-	round    uint64
+	use      uint64
 	by       time.Time
 }
 
@@ -353,7 +353,7 @@ func (w *window) find(p imprint, topics TopicSet, r *Receipt, now uint32) (f fou
 			part, position = e, s.position(s.index[i].Load())
 		default:
 			r.expect(1)
-			s.waits = append(s.waits, wait{s.position(s.index[i].Load()), r, r.round.Load(), r.deadline})
+			s.waits = append(s.waits, wait{s.position(s.index[i].Load()), r, r.use.Load(), r.deadline})
 			w.waiting.Add(1)
 			return foundInFlight, 0, 0
 		}
@@ -474,7 +474,7 @@ func (w *window) expire(t time.Time) {
 		s.mu.Lock()
 		for _, wait := range s.waits {
 			if wait.by.Before(t) {
-				wait.receipt.expire(wait.round)
+				wait.receipt.expire(wait.use)
 			}
 		}
 		s.mu.Unlock()

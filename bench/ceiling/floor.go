@@ -83,7 +83,7 @@ func serveFloor(ctx context.Context, dir, encoding, without, on string, out io.W
 		store = f.publish
 		f.most = pipeline.MaxMessageBytes - pipeline.HeaderRoomBytes
 		if encoding != pipeline.EncodingNone {
-			f.most *= 2 // what the bodies of the corpus are packed to is less than half
+			f.most *= 2 // the corpus is packed to less than half; a group that is not would be refused, and answered 503
 		}
 		if f.store, err = openStore(ctx, dir); err != nil {
 			return err

@@ -22,7 +22,7 @@ type groups struct {
 	most int
 	// fresh is the room that each group is given anew; with 0 it is given that of a group which is stored.
 	fresh int
-	wake  chan struct{} // has a token where a group was begun
+	wake  chan struct{} // with room for one: a token where a group was begun
 
 	mu      sync.Mutex
 	waiting []*group // the last one is open

@@ -40,8 +40,8 @@ type (
 	}
 )
 
-// prototypeJSON takes raw members, and skips others, without a look at what is in them. That the prototype did so is told by its figures: on its
-// machine two passes that look took 3.1 us per event, and it took 3.3 us of both processors with all else and wrk.
+// prototypeJSON takes raw members, and skips others, without a look at what is in them. That the prototype did so is told by its
+// figures: on its machine two passes that look took 3.1 us per event, and it took 3.3 us of both processors with all else and wrk.
 var prototypeJSON = sonic.Config{NoValidateJSONSkip: true}.Froze()
 
 // prototypeRows are those of -prototype. First its own conditions: one body of Engage, again and again, from wrk, for which

@@ -89,8 +89,8 @@ func rawText(t testing.TB, f File) string {
 	return string(text)
 }
 
-// binaryBytes is the map encrypted without armor.
-func binaryBytes(t testing.TB, f File, yaml string) []byte {
+// unarmored is the map encrypted without armor.
+func unarmored(t testing.TB, f File, yaml string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, identities(t, f)[0].(*age.X25519Identity).Recipient())
@@ -125,9 +125,9 @@ func TestLoadForms(t *testing.T) {
 	}{
 		"armored":                  {f, armored},
 		"armored, CRLF and blanks": {f, []byte("\n" + strings.ReplaceAll(string(armored), "\n", "\r\n") + "\r\n")},
-		"binary":                   {f, binaryBytes(t, f, text)},
+		"binary":                   {f, unarmored(t, f, text)},
 		"identity as text":         {asText, armored},
-		"identity as one line":     {bare, binaryBytes(t, f, text)},
+		"identity as one line":     {bare, unarmored(t, f, text)},
 	} {
 		write(t, f.Path, tt.sealed)
 		m, err := tt.file.Load()
@@ -277,7 +277,7 @@ func TestLoadBoundsPlainText(t *testing.T) {
 	f := home(t)
 	text := item("x", tok('a', 40)) + "#"
 	put(t, f, "[]")
-	write(t, f.Path, binaryBytes(t, f, text+strings.Repeat("x", maxPlainBytes-len(text)+1)))
+	write(t, f.Path, unarmored(t, f, text+strings.Repeat("x", maxPlainBytes-len(text)+1)))
 	if _, err := f.Load(); err == nil || !strings.Contains(err.Error(), "more than 16777216 bytes of YAML") {
 		t.Errorf("beyond the limit: %v", err)
 	}

@@ -64,7 +64,7 @@ type Map struct {
 	known []known // as in the file
 	// index says where a digest is: one more than its place in known, at the slot that its first bytes name or, where
 	// another has that, at the next that is free; 0 where nothing is. It has at least twice as many slots as there are
-	// digests, a power of two. With ten thousand tokens a map of Go's asked twice as much of the caches.
+	// digests, a power of two: of a map of Go's, thousands of tokens ask more of the caches.
 	index []uint32
 }
 

@@ -143,7 +143,7 @@ func (e *Endpoint) refuse(ctx *fasthttp.RequestCtx, r refused) {
 	writeRefusal(ctx, r, nil)
 }
 
-// writeRefusal writes the common error body (contract, section 3). detail is
+// writeRefusal writes the common error body (contract, section 1.2). detail is
 // JSON for the member of that name, and none where it is empty.
 func writeRefusal(ctx *fasthttp.RequestCtx, r refused, detail []byte) {
 	row := &refusals[r.refusal]

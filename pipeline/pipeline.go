@@ -396,7 +396,8 @@ func (p *Pipeline) admit(r *Receipt, deadline time.Time, reserved int64, look *l
 	look.claim()
 	r.held = r.keepBytes()
 	r.room.Release(reserved - r.bytes - r.held) // of duplicates, and for marks that are not needed
-	if r.topics() > 1 && p.round.begin() {      // so that none of them waits for another
+	// None of several topics waits for another, where nothing is under way.
+	if r.topics() > 1 && p.round.begin() {
 		defer p.round.close()
 	}
 	for place := range r.share {

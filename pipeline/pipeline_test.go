@@ -771,7 +771,7 @@ func TestDeadlineWithoutThePublisher(t *testing.T) {
 
 // The watch may hold an entry of a receipt that was settled since and is in use
 // again for another envelope.
-func TestExpiryOfAnEarlierRound(t *testing.T) {
+func TestExpiryOfAnEarlierUse(t *testing.T) {
 	p := newPipeline(t, Config{}, newScript())
 	var b batch
 	r := p.receipts.Get().(*Receipt)
@@ -788,7 +788,7 @@ func TestExpiryOfAnEarlierRound(t *testing.T) {
 	r.expect(1)
 	b.expire(time.Now())
 	if len(r.done) != 0 {
-		t.Error("an entry of the use before ended the wait of this one")
+		t.Error("an entry of the envelope before ended the wait of this one")
 	}
 	r.settle(nil, Part{}, nil)
 	if err := r.Wait(); err != nil {

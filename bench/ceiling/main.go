@@ -142,6 +142,12 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, err
 	}
 	choose, err := regexp.Compile(*chosen)
+	instead := 0
+	for _, wanted := range []bool{*growth, *limit, *naive, delays != ""} {
+		if wanted {
+			instead++
+		}
+	}
 	switch {
 	case err != nil:
 		return set, fmt.Errorf("-rows: %w", err)
@@ -149,7 +155,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.rounds < 1 || set.duration <= 0 || set.warmup < 0:
 		return set, fmt.Errorf("-rounds %d, -duration %v, -warmup %v: want at least one round and a duration", set.rounds, set.duration, set.warmup)
-	case *growth && *limit, *naive && (*growth || *limit), delays != "" && (*growth || *limit || *naive):
+	case instead > 1:
 		return set, errors.New("-growth, -limit, -prototype, -sync-delays: want one of them")
 	case other != "" && delays != "":
 		return set, errors.New("-base: not with -sync-delays")

@@ -26,9 +26,12 @@ var wrkRate = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
 // whether shares are much the same with another generator is the question.
 func (b *bench) runWrk(ctx context.Context, e *endpoint, r row) (sample, error) {
 	script := filepath.Join(filepath.Dir(e.server.log), "post.lua")
-	text := wrkScript(e.token, b.envelopes(r.load))
+	envelopes := b.envelopes(r.load)
+	var text []byte
 	if r.generator == wrkRepeated {
-		text = wrkRepeatedScript(e.token, b.envelopes(r.load)[0])
+		text = wrkRepeatedScript(e.token, envelopes[0])
+	} else {
+		text = wrkScript(e.token, envelopes)
 	}
 	if err := os.WriteFile(script, text, 0o644); err != nil {
 		return nil, err

@@ -133,7 +133,7 @@ func (c *config) settings() *pflag.FlagSet {
 	fs.StringVar(&c.Prefix, "prefix", "caliper", "begins the names of streams and subjects")
 	fs.IntVar(&c.Replicas, "replicas", 1, "copies of each stream, on an external cluster")
 	fs.Var(&c.StoreBytes, "store-bytes", "store limit at first creation (default 75 % of the free space, or 10GiB on an external server)")
-	fs.StringVar(&c.ContentEncoding, "content-encoding", pipeline.EncodingSnappy, "of stored messages: none, snappy or zstd")
+	fs.StringVar(&c.ContentEncoding, "content-encoding", pipeline.DefaultEncoding, "of stored messages: none, snappy or zstd")
 	fs.DurationVar(&c.KeymapWait, "keymap-wait", 30*time.Second, "a start waits so long for the key map to be loaded")
 	fs.DurationVar(&c.QuarantineAge, "quarantine-age", 24*time.Hour, "a record in quarantine moves to standard so long after it was received")
 	fs.Var(&c.BareTokens, "bare-tokens", "accept an Authorization without the scheme Bearer: on or off")

@@ -31,7 +31,7 @@ import (
 )
 
 // encoding is the Content-Encoding of messages in a default installation.
-const encoding = pipeline.EncodingSnappy
+const encoding = pipeline.DefaultEncoding
 
 // loads are the shapes of envelopes that every benchmark is run with.
 var loads = []load{

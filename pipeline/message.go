@@ -17,4 +17,6 @@ const (
 	EncodingNone   = ""
 	EncodingSnappy = "snappy" // block format
 	EncodingZstd   = "zstd"   // one frame with its content size
+
+	DefaultEncoding = EncodingZstd
 )

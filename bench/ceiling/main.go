@@ -132,7 +132,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
 	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json, or the name of what is measured instead, in bench/out)")
-	fs.StringVar(&set.encoding, "encoding", pipeline.EncodingSnappy, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
+	fs.StringVar(&set.encoding, "encoding", pipeline.DefaultEncoding, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
 	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption, a cluster of three")
 	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, without all three, and over JetStream")

@@ -1,0 +1,72 @@
+package pipeline
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// TestPackedUnpacks packs records that are alike in long stretches, with a few or many values between them that are not, so that
+// blocks of a zstd frame differ in what their entropy tables are worth: as a table of its own, the one before, or none.
+func TestPackedUnpacks(t *testing.T) {
+	unpack, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unpack.Close()
+	for _, encoding := range []string{EncodingSnappy, EncodingZstd} {
+		p, err := NewPacker(encoding)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed := 0
+		for seed := range uint64(100) {
+			records := alikeRecords(rand.New(rand.NewPCG(seed, 0)), 400_000)
+			body, used := p.Pack(records)
+			var got []byte
+			switch used {
+			case EncodingSnappy:
+				packed++
+				got, err = s2.Decode(nil, body)
+			case EncodingZstd:
+				packed++
+				got, err = unpack.DecodeAll(body, nil)
+			default:
+				got = body
+			}
+			if err != nil || !bytes.Equal(got, records) {
+				t.Fatalf("%s, seed %d: %d bytes of records unpack to %d, err %v", encoding, seed, len(records), len(got), err)
+			}
+		}
+		if packed < 95 {
+			t.Errorf("%s: %d of 100 were packed", encoding, packed)
+		}
+	}
+}
+
+// alikeRecords makes records of at least so many bytes: stretches of one record again and again, in which every so many bytes,
+// another distance in each stretch, a value stands that was never there before, of an alphabet of the stretch.
+func alikeRecords(r *rand.Rand, atLeast int) []byte {
+	alphabet := []byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/-_.,;:!?()*&%$#@~^|<>=' ")
+	var records []byte
+	for len(records) < atLeast {
+		stretch := len(records) + 20_000 + r.IntN(200_000)
+		letters := alphabet[:2+r.IntN(len(alphabet)-2)]
+		few := 1 << r.IntN(12)
+		for n := 0; len(records) < stretch; n++ {
+			records = append(records, `{"type":"NavigationEvent","action":"NavigatedTo","object":"https://example.org/pages/`...)
+			if n%few == 0 {
+				for range 1 + r.IntN(30) {
+					records = append(records, letters[r.IntN(len(letters))])
+				}
+			}
+			records = fmt.Appendf(records, "\"%s}\n", strings.Repeat(" ", r.IntN(2)*r.IntN(2)))
+		}
+	}
+	return records
+}

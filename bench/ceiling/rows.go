@@ -46,6 +46,7 @@ type subject struct {
 var (
 	ceiling   = subject{name: "ceiling"}
 	floor     = subject{name: "floor"}
+	floorOnJS = subject{name: "floor-jetstream", on: onJetStream}
 	embedded  = subject{name: "embedded"}
 	base      = subject{name: "base"} // embedded of another revision, beside it
 	withRules = subject{name: "rules"}
@@ -101,7 +102,7 @@ func ceilingRows() []row {
 			rows = append(rows, row{load{kind, s.items}, s.connections, s.generator, []subject{ceiling, floor, embedded, withRules, external}})
 		}
 		for _, s := range []subject{embedded, withRules, external} {
-			rows = append(rows, row{load{kind, 1}, 256, half + s.name, []subject{ceiling, floor, s}})
+			rows = append(rows, row{load{kind, 1}, 256, half + s.name, []subject{ceiling, floor, floorOnJS, s}})
 		}
 	}
 	for _, s := range []shape{{1, 64, wrk}, {1, 256, wrk}, {1, 1024, wrk}, {100, 64, wrk}} {
@@ -140,7 +141,7 @@ func limitRows() []row {
 	for _, without := range []string{withoutPass, withoutPack, withoutSync, withoutAll} {
 		subjects = append(subjects, subject{name: "no-" + without, without: without})
 	}
-	subjects = append(subjects, subject{name: "floor-jetstream", on: onJetStream}, embedded)
+	subjects = append(subjects, floorOnJS, embedded)
 	var rows []row
 	for _, kind := range []corpus.Kind{corpus.Mix, corpus.Engage} {
 		for _, s := range closedShapes {

@@ -18,5 +18,5 @@ const (
 	EncodingSnappy = "snappy" // block format
 	EncodingZstd   = "zstd"   // one frame with its content size
 
-	DefaultEncoding = EncodingZstd
+	DefaultEncoding = EncodingZstd // where none is configured
 )

@@ -18,5 +18,5 @@ const (
 	EncodingSnappy = "snappy" // block format
 	EncodingZstd   = "zstd"   // one frame with its content size
 
-	DefaultEncoding = EncodingZstd // where none is configured
+	DefaultEncoding = EncodingZstd // of a setting; a Config has none
 )

@@ -110,7 +110,7 @@ func TestFloorWithout(t *testing.T) {
 		encoding, without string
 		broken            int  // what is answered to what is no JSON
 		packed            bool // the group in the file
-	}{{"snappy", "", 400, true}, {"snappy", withoutPass, 200, true}, {"snappy", withoutPack, 400, false}, {"snappy", withoutAll, 200, false}} {
+	}{{"zstd", "", 400, true}, {"snappy", withoutPass, 200, true}, {"snappy", withoutPack, 400, false}, {"snappy", withoutAll, 200, false}} {
 		url, file := runFloor(t, c.encoding, c.without)
 		for body, want := range map[string]int{string(plain): 200, "{": c.broken} {
 			r, err := http.Post(url, "application/json", strings.NewReader(body))

@@ -5,18 +5,21 @@
 //
 //	go run ./bench/ceiling                          everything, about half an hour
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
-//	go run ./bench/ceiling -encoding zstd           messages, and the floor's groups, packed otherwise than by default
+//	go run ./bench/ceiling -encoding snappy         messages, and the floor's groups, packed otherwise than by default
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
 //	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
 //	go run ./bench/ceiling -limit                   instead: what each part of the floor costs, and what it is over JetStream
-//	go run ./bench/ceiling -prototype               instead: the prototype from which the bars were derived, beside caliper-edge
+//	go run ./bench/ceiling -prototype -encoding snappy
+//	                                                instead: the prototype from which the bars were derived, which packs with Snappy,
+//	                                                beside caliper-edge
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
-// Five endpoints take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
+// The endpoints of a row take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
 //
 //	ceiling    fasthttp with its defaults: it reads the body and answers 65 constant bytes
 //	floor      the same, and before the answer the least that durability costs: one strict pass over the body, a copy into a
 //	           group, packed, written to a file and synced
+//	floor-jetstream  in open loops: the floor with the embedded JetStream in place of its file
 //	embedded   caliper-edge as make build builds it, with its defaults: every event is synced before the answer
 //	base       with -base: embedded as that revision has it, built from a worktree of git and given the same flags
 //	rules      embedded with the rules of examples/caliper-edge.yaml: Engage's events are enriched, with keys from the key map

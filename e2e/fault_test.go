@@ -62,15 +62,19 @@ func pause(random *rand.Rand, most time.Duration) {
 	time.Sleep(time.Duration(random.Int64N(int64(most))))
 }
 
-// freeAddr is an address of this host for somebody who comes back to it.
+// freeAddr is an address of this host for somebody who comes back to it. It is not one of those that the system gives to who
+// asks for any, as each connection does: another test might get it meanwhile.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12_000+rand.IntN(20_000)))
+		if err == nil {
+			ln.Close()
+			return ln.Addr().String()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no address is free")
+	return ""
 }
 
 // newFaultHome is a home whose endpoint comes back to the same address, with

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"caliperedge/internal/accounting"
+	"caliperedge/internal/loopback"
 )
 
 // The tests named TestFault… break something under the program while sensors
@@ -62,26 +62,15 @@ func pause(random *rand.Rand, most time.Duration) {
 	time.Sleep(time.Duration(random.Int64N(int64(most))))
 }
 
-// freeAddr is an address of this host for somebody who comes back to it. It is not one of those that the system gives to who
-// asks for any, as each connection does: another test might get it meanwhile.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12_000+rand.IntN(20_000)))
-		if err == nil {
-			ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no address is free")
-	return ""
-}
-
 // newFaultHome is a home whose endpoint comes back to the same address, with
 // the request timeout that users have.
 func newFaultHome(t *testing.T, env ...string) *home {
 	t.Helper()
-	base := []string{"CALIPER_LISTEN=" + freeAddr(t), "CALIPER_ADMIN_LISTEN=" + freeAddr(t), "CALIPER_REQUEST_TIMEOUT=5s"}
+	free, err := loopback.Free(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := []string{"CALIPER_LISTEN=" + free[0], "CALIPER_ADMIN_LISTEN=" + free[1], "CALIPER_REQUEST_TIMEOUT=5s"}
 	return newHome(t, append(base, env...)...)
 }
 

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 
+	"caliperedge/internal/loopback"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -108,7 +110,7 @@ func (b *bench) startExternal(s subject, dir string) (_ *endpoint, err error) {
 			}
 		}
 	}()
-	routes, err := freeAddresses(s.servers)
+	routes, err := loopback.Free(s.servers)
 	if err != nil {
 		return nil, err
 	}
@@ -137,19 +139,6 @@ func (b *bench) startExternal(s subject, dir string) (_ *endpoint, err error) {
 	}
 	e.stores, e.storeDir = running, stores
 	return e, nil
-}
-
-// freeAddresses are addresses on loopback on which nobody listens just now.
-func freeAddresses(n int) (free []string, err error) {
-	for range n {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer ln.Close()
-		free = append(free, ln.Addr().String())
-	}
-	return free, nil
 }
 
 // constantCommand makes this program the ceiling instead.

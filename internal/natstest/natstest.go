@@ -17,6 +17,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"caliperedge/internal/loopback"
 )
 
 const (
@@ -71,7 +73,11 @@ func Start(t testing.TB, opts Options) *Server {
 // waits until JetStream answers.
 func Cluster(t testing.TB, n int, opts Options) []*Server {
 	t.Helper()
-	clients, routes := freeAddresses(t, n), freeAddresses(t, n)
+	free, err := loopback.Free(2 * n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients, routes := free[:n], free[n:]
 	var servers []*Server
 	for i := range n {
 		dir := t.TempDir()
@@ -113,21 +119,6 @@ func routeList(routes []string, but int) string {
 		}
 	}
 	return strings.Join(list, ", ")
-}
-
-// freeAddresses finds ports that nobody has at the moment.
-func freeAddresses(t testing.TB, n int) []string {
-	t.Helper()
-	var list []string
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close() // after all are found, so that they differ
-		list = append(list, ln.Addr().String())
-	}
-	return list
 }
 
 // Start starts the process, again after Kill. It does not wait until the server

@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"caliperedge/internal/journal"
+	"caliperedge/internal/loopback"
 	"caliperedge/internal/natstest"
 )
 
@@ -294,12 +295,11 @@ func TestTLSWithAnOwnCA(t *testing.T) {
 
 // A server is reached by WebSocket as well, also again after it was away.
 func TestWebSocket(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.Free(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := free[0]
 	srv := natstest.Start(t, natstest.Options{Config: fmt.Sprintf("websocket { listen: %q, no_tls: true }", addr)})
 	s := Server{URL: "ws://" + addr}
 	reaches(t, s)

@@ -37,7 +37,7 @@ func (b *bench) start(ctx context.Context, l load, s subject, dir string) (*endp
 	case s == floor, s.without != "", s.on != "":
 		return startOwn(dir, floorCommand, dir, b.encoding, s.without, s.on)
 	case s == prototype:
-		return startOwn(dir, prototypeCommand, dir)
+		return startOwn(dir, prototypeCommand, dir, b.encoding)
 	case s.servers > 0:
 		return b.startExternal(s, dir)
 	case s == withRules:

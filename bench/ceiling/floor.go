@@ -66,23 +66,19 @@ type floorServer struct {
 func serveFloor(ctx context.Context, dir, encoding, without, on string, out io.Writer) error {
 	// As in caliper-edge: a sync keeps one scheduling slot busy doing nothing.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
-	encoding, err := pipeline.ParseEncoding(encoding)
-	if err != nil {
-		return err
-	}
 	f := &floorServer{without: without, groups: groups{wake: make(chan struct{}, 1)}}
 	if f.leavesOut(withoutPack) {
-		encoding = pipeline.EncodingNone
+		encoding = "none"
 	}
-	f.packer, err = pipeline.NewPacker(encoding)
-	if err != nil {
+	var err error
+	if f.packer, err = newPacker(encoding); err != nil {
 		return err
 	}
 	store := f.write
 	if on == onJetStream {
 		store = f.publish
 		f.most = pipeline.MaxMessageBytes - pipeline.HeaderRoomBytes
-		if encoding != pipeline.EncodingNone {
+		if encoding != "none" {
 			f.most *= 2 // the corpus is packed to less than half; a group that is not would be refused, and answered 503
 		}
 		if f.store, err = openStore(ctx, dir); err != nil {
@@ -100,6 +96,15 @@ func serveFloor(ctx context.Context, dir, encoding, without, on string, out io.W
 	}
 	resident.Heap(floorHeap)
 	return f.serve(ctx, f.handle, store, out)
+}
+
+// newPacker returns the packer for an encoding's name as -encoding takes it.
+func newPacker(name string) (*pipeline.Packer, error) {
+	encoding, err := pipeline.ParseEncoding(name)
+	if err != nil {
+		return nil, err
+	}
+	return pipeline.NewPacker(encoding)
 }
 
 func (f *floorServer) leavesOut(part string) bool {

@@ -156,9 +156,19 @@ func readGroups(t *testing.T, file string) (all []byte) {
 	}
 }
 
-// readStream opens the store of an endpoint of ours that has ended, and returns what its messages hold.
-func readStream(t *testing.T, dir string) (unpacked [][]byte) {
+// readStream opens the store of an endpoint of ours that has ended, and returns what its messages hold, which are packed with
+// Snappy or zstd.
+func readStream(t *testing.T, dir, encoding string) (unpacked [][]byte) {
 	t.Helper()
+	unpack := func(packed []byte) ([]byte, error) { return s2.Decode(nil, packed) }
+	if encoding == "zstd" {
+		decoder, err := zstd.NewReader(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer decoder.Close()
+		unpack = func(packed []byte) ([]byte, error) { return decoder.DecodeAll(packed, nil) }
+	}
 	store, err := openStore(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +183,7 @@ func readStream(t *testing.T, dir string) (unpacked [][]byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		group, err := s2.Decode(nil, m.Data)
+		group, err := unpack(m.Data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +204,7 @@ func TestFloorOnJetStream(t *testing.T) {
 		t.Errorf("no JSON is answered %d", status)
 	}
 	stop()
-	messages := readStream(t, dir)
+	messages := readStream(t, dir, "snappy")
 	for _, e := range sent {
 		n := 0
 		for _, m := range messages {

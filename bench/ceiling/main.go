@@ -5,13 +5,11 @@
 //
 //	go run ./bench/ceiling                          everything, about half an hour
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
-//	go run ./bench/ceiling -encoding snappy         messages, and the floor's groups, packed otherwise than by default
+//	go run ./bench/ceiling -encoding snappy         messages, and what floor and prototype store, packed otherwise than by default
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
 //	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
 //	go run ./bench/ceiling -limit                   instead: what each part of the floor costs, and what it is over JetStream
-//	go run ./bench/ceiling -prototype -encoding snappy
-//	                                                instead: the prototype from which the bars were derived, which packs with Snappy,
-//	                                                beside caliper-edge
+//	go run ./bench/ceiling -prototype               instead: the prototype from which the bars were derived, beside caliper-edge
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly
 //
 // The endpoints of a row take the same load in turns, each in a process of its own, started for this measurement on an empty folder:
@@ -85,8 +83,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitCode(serveConstant(ctx, stdout), stderr)
 	case len(args) == 5 && args[0] == floorCommand:
 		return exitCode(serveFloor(ctx, args[1], args[2], args[3], args[4], stdout), stderr)
-	case len(args) == 2 && args[0] == prototypeCommand:
-		return exitCode(servePrototype(ctx, args[1], stdout), stderr)
+	case len(args) == 3 && args[0] == prototypeCommand:
+		return exitCode(servePrototype(ctx, args[1], args[2], stdout), stderr)
 	}
 	set, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -135,7 +133,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	chosen := fs.String("rows", ".", "regular expression: rows to measure, such as kind=mix/items=1/connections=64/load=closed")
 	fs.StringVar(&set.dir, "dir", "", "folder on the disk to measure; a new one is made in it, and removed (default bench/out)")
 	fs.StringVar(&set.json, "json", "", "write the report to this file as JSON (default ceiling.json, or the name of what is measured instead, in bench/out)")
-	fs.StringVar(&set.encoding, "encoding", pipeline.DefaultEncoding, "what messages, and the floor's groups, are packed with: none, snappy or zstd")
+	fs.StringVar(&set.encoding, "encoding", pipeline.DefaultEncoding, "what messages, and what floor and prototype store, are packed with: none, snappy or zstd")
 	fs.StringVar(&other, "base", "", "measure the embedded endpoint of this revision too, built from a temporary worktree of git")
 	growth := fs.Bool("growth", false, "instead: the embedded endpoint with larger envelopes, more connections, copies to more topics, encryption, a cluster of three")
 	limit := fs.Bool("limit", false, "instead: the floor without the pass over the JSON, without packing, without the sync, without all three, and over JetStream")

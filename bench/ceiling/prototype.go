@@ -11,11 +11,10 @@ import (
 	"caliperedge/bench/corpus"
 
 	"github.com/bytedance/sonic"
-	"github.com/klauspost/compress/s2"
 	"github.com/valyala/fasthttp"
 )
 
-// prototypeCommand and a folder make this program the prototype instead.
+// prototypeCommand, a folder and an encoding make this program the prototype instead.
 const prototypeCommand = "serve-prototype"
 
 // prototypeBatch is the room of a batch of the prototype, and as much as it may hold: JetStream takes no larger message.
@@ -62,17 +61,20 @@ func prototypeRows() []row {
 
 // servePrototype is the naive endpoint from which the bars were derived, until ctx ends: sonic takes each body apart into raw
 // members, and then each event; one mutex guards a batch of events as they came, which has a new buffer each time; no timer ends a batch,
-// and one publish is under way; a batch is packed by S2 in Snappy's format and is one message in the embedded JetStream, which
-// syncs it before its acknowledgement, for which the answer waits. The runtime is as it comes.
-func servePrototype(ctx context.Context, dir string, out io.Writer) error {
+// and one publish is under way; a batch is packed as encoding says, where the prototype had Snappy, and is one message in the embedded
+// JetStream, which syncs it before its acknowledgement, for which the answer waits. The runtime is as it comes.
+func servePrototype(ctx context.Context, dir, encoding string, out io.Writer) error {
+	packer, err := newPacker(encoding)
+	if err != nil {
+		return err
+	}
 	store, err := openStore(ctx, dir)
 	if err != nil {
 		return err
 	}
 	js, subject := store.JetStream(), ownLayout.Subject(ownTopic)
-	var packed []byte
 	publish := func(events []byte) error {
-		packed = s2.EncodeSnappy(packed[:cap(packed)], events)
+		packed, _ := packer.Pack(events)
 		_, err := js.Publish(ctx, subject, packed)
 		return err
 	}

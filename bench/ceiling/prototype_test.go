@@ -16,8 +16,17 @@ import (
 // TestPrototypeKeepsWhatItAnswers posts from several connections and finds every event that was answered on a line of a message.
 func TestPrototypeKeepsWhatItAnswers(t *testing.T) {
 	t.Parallel()
+	for _, encoding := range []string{"snappy", "zstd"} {
+		t.Run(encoding, func(t *testing.T) {
+			t.Parallel()
+			prototypeKeeps(t, encoding)
+		})
+	}
+}
+
+func prototypeKeeps(t *testing.T, encoding string) {
 	dir := t.TempDir()
-	url, stop := runOwn(t, func(ctx context.Context, out io.Writer) error { return servePrototype(ctx, dir, out) })
+	url, stop := runOwn(t, func(ctx context.Context, out io.Writer) error { return servePrototype(ctx, dir, encoding, out) })
 	sent := postMany(t, url, corpus.Engage, 40, 50)
 	for _, body := range []string{"{", "[]", `{"data":[]}`, `{"data":[1]}`, `{"data":[{"type":"Event"}]}`} {
 		if status := post(t, url, []byte(body)); status != 400 {
@@ -25,7 +34,7 @@ func TestPrototypeKeepsWhatItAnswers(t *testing.T) {
 		}
 	}
 	stop()
-	messages := readStream(t, dir)
+	messages := readStream(t, dir, encoding)
 	lines := map[string]int{}
 	for _, m := range messages {
 		if len(m) > prototypeBatch {

@@ -310,7 +310,8 @@ func scrape(ctx context.Context, admin string) (map[string]float64, error) {
 	return sums, nil
 }
 
-// diskBytes is what the files below dir take on the disk, nothing where dir is empty.
+// diskBytes is what the files below dir take on the disk, nothing where dir is empty. Room that is set aside behind the end of a
+// file is for what comes next, and not counted.
 func diskBytes(dir string) (sum int64, err error) {
 	if dir == "" {
 		return 0, nil
@@ -319,7 +320,8 @@ func diskBytes(dir string) (sum int64, err error) {
 		if err == nil && d.Type().IsRegular() {
 			var info fs.FileInfo
 			if info, err = d.Info(); err == nil {
-				sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+				stat := info.Sys().(*syscall.Stat_t)
+				sum += min(stat.Blocks*512, (stat.Size+int64(stat.Blksize)-1)/int64(stat.Blksize)*int64(stat.Blksize))
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) { // gone while we looked

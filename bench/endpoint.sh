@@ -11,6 +11,11 @@
 #   endpoint     its process
 #   data         its data folder
 #
+#   attend COMMAND...
+#
+# runs what puts the load on, and returns its status. Where the script is told to end, by Ctrl-C or kill, it ends that first, which then
+# reports what it has, and ends with its status.
+#
 # When the script ends, also by Ctrl-C, an EXIT trap ends the endpoint and removes its data; the script has no other EXIT trap.
 # What stays is in FOLDER, an absolute path: caliper-edge, the program, and endpoint.log, which is $data.log until the end.
 start_endpoint() {
@@ -21,7 +26,7 @@ start_endpoint() {
 	data=$(mktemp -d "$out/data.XXXXXX") # on this disk: a temporary folder may be memory, where a sync costs nothing
 	trap stop_endpoint EXIT
 	TOKEN=$("$out/caliper-edge" token add bench --data-dir "$data")
-	set -m # a group of its own, so that Ctrl-C ends the load first, which then reports what it has
+	set -m # a group of its own, which Ctrl-C does not reach: the load ends first
 	"$out/caliper-edge" serve --data-dir "$data" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --nats-listen '' "${@:2}" 2>"$data.log" &
 	endpoint=$!
 	set +m
@@ -38,6 +43,18 @@ start_endpoint() {
 	echo "the endpoint did not start:" >&2
 	cat "$data.log" >&2
 	exit 1
+}
+
+attend() {
+	local load status=0
+	set -m # a group of its own as well, so that Ctrl-C reaches this shell alone
+	"$@" &
+	load=$!
+	set +m
+	trap 'kill -INT "$load" 2>/dev/null; wait "$load"; exit $?' INT TERM HUP
+	wait "$load" || status=$?
+	trap - INT TERM HUP
+	return $status
 }
 
 stop_endpoint() {

@@ -34,14 +34,10 @@ corpus mix -kind mix -items 5 -count 500
 corpus faulty -kind mix -items 3 -count 500 -faulty 0.5 -broken 0.3
 
 [ -n "${URL:-}" ] || start_endpoint "$PWD/out" --request-timeout "$timeout"
-set -m # k6 has a group of its own as well, so that Ctrl-C reaches this shell alone: it ends k6 first, and then the endpoint
 [ -t 1 ] || quiet=--quiet
-SCRIPT=$script K6_WEB_DASHBOARD=true K6_WEB_DASHBOARD_PORT=-1 K6_WEB_DASHBOARD_PERIOD=${K6_WEB_DASHBOARD_PERIOD:-1s} \
-	K6_WEB_DASHBOARD_EXPORT=out/$script.html out/k6 run --no-usage-report --address '' ${quiet:+"$quiet"} "$script.js" &
-k6=$!
-trap 'kill -INT $k6 2>/dev/null; wait $k6; exit' INT TERM HUP
 status=0
-wait $k6 || status=$?
+SCRIPT=$script K6_WEB_DASHBOARD=true K6_WEB_DASHBOARD_PORT=-1 K6_WEB_DASHBOARD_PERIOD=${K6_WEB_DASHBOARD_PERIOD:-1s} \
+	K6_WEB_DASHBOARD_EXPORT=out/$script.html attend out/k6 run --no-usage-report --address '' ${quiet:+"$quiet"} "$script.js" || status=$?
 if [ ! -s "out/$script.html" ]; then # k6 leaves it out without a word, also where the run was too short for one
 	echo "k6 has not written its report k6/out/$script.html" >&2
 	[ $status -ne 0 ] || status=1

@@ -8,4 +8,4 @@ cd "$(dirname "$0")/.."
 out=$PWD/bench/out
 "${GO:-go}" build -o "$out/loadtest" ./loadtest
 start_endpoint "$out" --nats-listen 127.0.0.1:0
-"$out/loadtest" -url "$URL" -token "$TOKEN" -pid "$endpoint" -ledger -data-dir "$data" "$@"
+attend "$out/loadtest" -url "$URL" -token "$TOKEN" -pid "$endpoint" -ledger -data-dir "$data" "$@"

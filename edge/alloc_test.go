@@ -183,7 +183,7 @@ func (c *crowd) check() {
 		c.round(many)
 	}
 	var request, publish float64
-	for range 3 { // what happens now and then, such as room for a metric, is not there every time
+	for range 10 { // what happens now and then, such as room for a metric, is not there every time
 		a, p := c.count(few)
 		b, q := c.count(many)
 		if q*float64(few) > p*float64(many)/4*3 {

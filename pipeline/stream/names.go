@@ -60,11 +60,11 @@ func (b *blockNames) sync() error {
 	return nil
 }
 
-// reserve has the filesystem set room aside for a new block, as much as the block
-// before it came to. A file that grows by a message at a time is given a place
-// on the disk for each, and the sync of each message writes down where; with room
-// at once a sync has a request of the disk less to wait for. The size of the file
-// stays what it is. Where it cannot be done, nothing but time is lost.
+// reserve has the filesystem set room aside for the newest block, as much as the
+// block before it came to: its places on the disk then lie together, and a sync
+// has less to write about them. Nobody else sees it: the size of the file stays
+// what it is, by which the server goes. What the server truncates, replaces or
+// removes gives it back.
 func (b *blockNames) reserve(number int) {
 	before, err := os.Lstat(b.path(number - 1))
 	if err != nil {

@@ -207,14 +207,20 @@ func (f *forwarder) purge(ctx context.Context) bool {
 
 // room returns an error where the disk of dir has less than purgeRoom.
 func room(dir string) error {
+	free, err := freeBytes(dir)
+	if err == nil && free < purgeRoom {
+		err = fmt.Errorf("the disk of %s has %d bytes left, and %d are needed", dir, free, purgeRoom)
+	}
+	return err
+}
+
+// freeBytes is what is free on the disk of dir for who is not root.
+func freeBytes(dir string) (uint64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("free space of %s: %w", dir, err)
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < purgeRoom {
-		return fmt.Errorf("the disk of %s has %d bytes left, and %d are needed", dir, free, purgeRoom)
-	}
-	return nil
+	return st.Bavail * uint64(st.Bsize), nil
 }
 
 // remoteFailed notes that the server did not take a message, and returns how

@@ -70,6 +70,9 @@ func (b *blockNames) reserve(number int) {
 	if err != nil {
 		return
 	}
+	if free, err := freeBytes(b.dir); err != nil || free < plenty*uint64(before.Size()) {
+		return
+	}
 	f, err := os.OpenFile(b.path(number), os.O_RDWR, 0)
 	if err != nil {
 		return
@@ -77,6 +80,11 @@ func (b *blockNames) reserve(number int) {
 	defer f.Close()
 	reserve(f, before.Size())
 }
+
+// plenty is how many times the room that is set aside must be free on the disk.
+// An allocation that finds too little keeps what it got: near its end the disk
+// would be full for everybody.
+const plenty = 64
 
 func (b *blockNames) path(number int) string {
 	return filepath.Join(b.dir, strconv.Itoa(number)+".blk")

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -17,16 +16,10 @@ import (
 // much room on the disk as the one before it came to, and its size is that of
 // its messages.
 func TestBlocksHaveRoom(t *testing.T) {
-	needsRoom(t, 8<<20)
 	dir := t.TempDir()
+	needsRoom(t, dir, 8<<20)
 	p := openDir(t, dir)
-	block := func(number int) (size, room int64) {
-		info, err := os.Stat(p.store.(*embedded).names[testLayout().Stream("standard")].path(number))
-		if err != nil {
-			return 0, 0
-		}
-		return info.Size(), info.Sys().(*syscall.Stat_t).Blocks * 512
-	}
+	blocks := p.store.(*embedded).names[testLayout().Stream("standard")]
 	random := rand.NewChaCha8([32]byte{1})
 	noise := make([]byte, 200_000)
 	for number, i := 1, 0; number <= 3; i++ {
@@ -37,11 +30,11 @@ func TestBlocksHaveRoom(t *testing.T) {
 		m := message("standard", fmt.Sprint(i), "{}")
 		m.Body, m.Encoding = noise, pipeline.EncodingZstd // nobody unpacks it
 		publish(t, p, m)
-		size, room := block(number)
+		size, room := blocks.sizeAndRoom(number)
 		if size == 0 {
 			continue
 		}
-		before, _ := block(number - 1)
+		before, _ := blocks.sizeAndRoom(number - 1)
 		if size > int64(2*len(noise)) {
 			t.Fatalf("block %d has %d bytes when it is first seen", number, size)
 		}
@@ -54,53 +47,54 @@ func TestBlocksHaveRoom(t *testing.T) {
 
 // TestNearlyFullDiskIsLeftAlone asks for more than there is plenty of.
 func TestNearlyFullDiskIsLeftAlone(t *testing.T) {
-	free := needsRoom(t, 1<<20)
-	f := newFile(t)
-	reserve(f, 1<<20)
-	if room := roomOf(t, f); room < 1<<20 {
-		t.Errorf("room for %d bytes, asked for %d", room, 1<<20)
-	}
-	f = newFile(t)
-	reserve(f, free/(plenty/2))
-	if room := roomOf(t, f); room != 0 {
-		t.Errorf("room for %d bytes was set aside of %d", room, free)
+	blocks := &blockNames{dir: t.TempDir()}
+	free := needsRoom(t, blocks.dir, 1<<20)
+	for _, c := range []struct {
+		before int64
+		given  bool
+	}{{1 << 20, true}, {int64(free / (plenty / 2)), false}} {
+		for number, size := range map[int]int64{1: c.before, 2: 0} {
+			os.Remove(blocks.path(number))
+			if err := os.WriteFile(blocks.path(number), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(blocks.path(number), size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		blocks.reserve(2)
+		if size, room := blocks.sizeAndRoom(2); size != 0 || c.given && room < c.before || !c.given && room != 0 {
+			t.Errorf("size %d, room for %d bytes after a block of %d, with %d free", size, room, c.before, free)
+		}
 	}
 }
 
-// needsRoom skips a test whose disk could not set n bytes aside, and returns what
-// is free there.
-func needsRoom(t *testing.T, n int64) (free int64) {
-	t.Helper()
-	f := newFile(t)
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 1<<20); err != nil {
-		t.Skipf("the filesystem of %s sets no room aside: %v", f.Name(), err)
+// sizeAndRoom is the size of a block, and what it has on the disk.
+func (b *blockNames) sizeAndRoom(number int) (size, room int64) {
+	info, err := os.Stat(b.path(number))
+	if err != nil {
+		return 0, 0
 	}
-	var disk unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &disk); err != nil {
+	return info.Size(), info.Sys().(*syscall.Stat_t).Blocks * 512
+}
+
+// needsRoom skips a test where the disk of dir could not set n bytes aside, and
+// returns what is free there.
+func needsRoom(t *testing.T, dir string, n uint64) (free uint64) {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
 		t.Fatal(err)
 	}
-	free = int64(disk.Bavail) * int64(disk.Bsize)
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 1<<20); err != nil {
+		t.Skipf("the filesystem of %s sets no room aside: %v", dir, err)
+	}
+	if free, err = freeBytes(dir); err != nil {
+		t.Fatal(err)
+	}
 	if free < 2*plenty*n {
-		t.Skipf("%d bytes are free on the disk of %s, too few for this test", free, f.Name())
+		t.Skipf("%d bytes are free on the disk of %s, too few for this test", free, dir)
 	}
 	return free
-}
-
-func newFile(t *testing.T) *os.File {
-	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-func roomOf(t *testing.T, f *os.File) int64 {
-	t.Helper()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Sys().(*syscall.Stat_t).Blocks * 512
 }

@@ -47,8 +47,9 @@ func NewPacker(encoding string) (*Packer, error) {
 			zstd.WithEncoderConcurrency(1),
 			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true), // a larger one finds no more in messages of such a size
-			zstd.WithEncoderCRC(false),   // JetStream has a sum of each message
-			zstd.WithSingleSegment(true)) // so that the frame carries its content size
+			zstd.WithAllLitEntropyCompression(true), // where nothing is found twice its letters may still be few, as in hexadecimal digits
+			zstd.WithEncoderCRC(false),              // JetStream has a sum of each message
+			zstd.WithSingleSegment(true))            // so that the frame carries its content size
 		if err != nil {
 			return nil, fmt.Errorf("pipeline: zstd encoder: %w", err)
 		}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -31,6 +32,21 @@ func TestPackedUnpacks(t *testing.T) {
 		if packed < 22 {
 			t.Errorf("%s: %d of 24 were packed", encoding, packed)
 		}
+	}
+}
+
+// TestDigitsArePacked packs what has nothing in it twice, but few letters.
+func TestDigitsArePacked(t *testing.T) {
+	p, err := NewPacker(EncodingZstd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := make([]byte, 10_000)
+	rand.NewChaCha8([32]byte{}).Read(random)
+	records := []byte(hex.EncodeToString(random))
+	body, used := p.Pack(records)
+	if used != EncodingZstd || len(body) > len(records)*6/10 {
+		t.Errorf("%d hexadecimal digits have %d bytes as %q", len(records), len(body), used)
 	}
 }
 

@@ -79,10 +79,10 @@ bench-compare: ## the benchmarks of BENCH on revision BASE and on this tree in t
 	@test -n "$(BASE)" || { echo "say which revision: make bench-compare BASE=HEAD"; exit 1; }
 	@GO=$(GO) bench/run.sh $(BASE)
 
-ceiling: ## measure against a bare fasthttp, plain and with rules, about half an hour; BASE=REVISION stands beside it; CEILING='-rounds 1 -duration 1s' is a look
+ceiling: ## measure against a bare fasthttp, plain and with rules, about forty minutes; BASE=REVISION stands beside it; CEILING='-rounds 1 -duration 1s' is a look
 	@GO=$(GO) $(GO) run ./bench/ceiling $(if $(BASE),-base $(BASE)) $(CEILING)
 
-growth: ## how cost grows with envelopes, connections, topics and encryption, about twenty minutes
+growth: ## how cost grows with envelopes, connections, topics and encryption, about half an hour
 	@GO=$(GO) $(GO) run ./bench/ceiling -growth $(CEILING)
 
 slow-sync: ## what a disk with slower syncs would cost; needs strace

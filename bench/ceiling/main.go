@@ -3,11 +3,11 @@
 // Ceiling measures caliper-edge against the most that any HTTP server of its kind could do on the same machine at the
 // same time, and against the bars that the project has set itself.
 //
-//	go run ./bench/ceiling                          everything, about half an hour
+//	go run ./bench/ceiling                          everything, about forty minutes
 //	go run ./bench/ceiling -rows 'kind=mix/items=1/.*closed' -rounds 3
 //	go run ./bench/ceiling -encoding snappy         messages, and what floor and prototype store, packed otherwise than by default
 //	go run ./bench/ceiling -base main               another revision's endpoint in the same rounds, beside embedded
-//	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about twenty minutes
+//	go run ./bench/ceiling -growth                  instead: how cost grows with what is sent and asked, about half an hour
 //	go run ./bench/ceiling -limit                   instead: what each part of the floor costs, and what it is over JetStream
 //	go run ./bench/ceiling -prototype               instead: the prototype from which the bars were derived, beside caliper-edge
 //	go run ./bench/ceiling -sync-delays 1ms,3ms     instead: what a disk would cost that syncs more slowly

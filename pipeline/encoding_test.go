@@ -48,6 +48,9 @@ func TestDigitsArePacked(t *testing.T) {
 	if used != EncodingZstd || len(body) > len(records)*6/10 {
 		t.Errorf("%d hexadecimal digits have %d bytes as %q", len(records), len(body), used)
 	}
+	if got := unpack(t, &Message{Encoding: used, Bytes: len(records), Body: body}); !bytes.Equal(got, records) {
+		t.Error("the digits unpack to others")
+	}
 }
 
 // alikeRecords makes records of at least so many bytes: stretches of one record again and again, some of which, another share in

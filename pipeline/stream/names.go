@@ -78,7 +78,7 @@ func (b *blockNames) reserve(number int) {
 		return
 	}
 	defer f.Close()
-	reserve(f, before.Size())
+	_ = reserve(f, before.Size()) // it goes without
 }
 
 // plenty is how many times the room that is set aside must be free on the disk.

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"caliperedge/pipeline"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestBlocksHaveRoom fills blocks and finds that each but the first was given as
@@ -87,7 +85,7 @@ func needsRoom(t *testing.T, dir string, n uint64) (free uint64) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 1<<20); err != nil {
+	if err := reserve(f, 1<<20); err != nil {
 		t.Skipf("the filesystem of %s sets no room aside: %v", dir, err)
 	}
 	if free, err = freeBytes(dir); err != nil {

@@ -2,7 +2,10 @@
 
 package stream
 
-import "os"
+import (
+	"errors"
+	"os"
+)
 
 // reserve does nothing where there is no fallocate.
-func reserve(*os.File, int64) {}
+func reserve(*os.File, int64) error { return errors.ErrUnsupported }
